@@ -1,0 +1,101 @@
+"""The command: `python -m workshop gate 05`, and so on. tox is its everyday face."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from workshop import ROOT, WorkshopError
+from workshop.map import load_map
+
+
+def number(text: str) -> int:
+    """A stage's or milestone's number, also as the name of a tox environment: "05", "gate05", "milestone2"."""
+    found = re.fullmatch(r"[a-z]*?-?(\d+)", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"expected a number such as 05, got {text!r}")
+    return int(found[1])
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and their arguments."""
+    root = argparse.ArgumentParser(prog="python -m workshop", description="TinyTorch Workshop")
+    commands = root.add_subparsers(dest="command", required=True)
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=text, description=text)
+
+    gate = add("gate", "judge a stage; if it passes, say or run what comes next")
+    gate.add_argument("number", type=number, metavar="NN")
+    gate.add_argument("--package", type=Path, default=ROOT, help="folder that holds tinytorch/, such as solutions")
+    gate.add_argument("--no-milestone", action="store_true", help="stop after the gate")
+    milestone = add("milestone", "train a milestone's model on your package; further arguments go to its script")
+    milestone.add_argument("number", type=number, metavar="N")
+    milestone.add_argument("--package", type=Path, default=ROOT, help="folder that holds tinytorch/, such as solutions")
+    add("stages", "cut the stages: tags stage-NN and handout-NN, refs/solutions/NN")
+    add("list", "show the map")
+    add("derive", "author: bring tinytorch/ up to date with solutions/ and stages.yaml")
+    records = add("records", "author: write gates/records/ anew by running the gates on their mistakes")
+    records.add_argument("numbers", type=number, metavar="NN", nargs="*", help="stages; all by default")
+    tour = add("tour", "in a scratch clone, walk all stages as a student would who writes the reference")
+    tour.add_argument("--full", action="store_true", help="train every milestone in full")
+    add("bench", "compare tinytorch with PyTorch, side by side")
+    add("tests", "author: the tests of the workshop itself; further arguments go to pytest")
+    return root
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command. Returns 0 if all is well, 1 if something judged falls short, 2 if it could not be done."""
+    options, rest = parser().parse_known_args(arguments)
+    if rest and options.command not in ("milestone", "tests"):
+        parser().error(f"unknown arguments: {' '.join(rest)}")
+    try:
+        return run(options, rest)
+    except WorkshopError as error:
+        print(f"workshop: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("workshop: interrupted", file=sys.stderr)
+        return 130
+
+
+def run(options: argparse.Namespace, rest: list[str]) -> int:
+    """Run the command that `options` names. Each brings its own imports: a gate must start fast."""
+    if options.command == "gate":
+        from workshop.student import gate
+
+        return gate(options.number, options.package.resolve(), options.no_milestone)
+    if options.command == "milestone":
+        from workshop.student import milestone
+
+        return milestone(load_map().milestone(options.number), options.package.resolve(), rest)
+    if options.command == "list":
+        from workshop.report import show_map
+
+        show_map(load_map())
+        return 0
+    if options.command == "tests":
+        return run_tests(rest)
+    from workshop import author
+
+    if options.command == "records":
+        return author.records(options.numbers)
+    if options.command == "tour":
+        from workshop.tour import tour
+
+        return tour(options.full)
+    return {"stages": author.stages, "derive": author.derive, "bench": author.bench}[options.command]()
+
+
+def run_tests(rest: list[str]) -> int:
+    """The tests of the workshop itself, which a stage's tree does not hold."""
+    if not (ROOT / "tests").is_dir():
+        raise WorkshopError("this tree is a stage and holds no tests of the workshop; `tox -e gate01` runs a gate")
+    return subprocess.run([sys.executable, "-m", "pytest", *rest], cwd=ROOT, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""The author's and instructor's commands."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from rich.table import Table
+
+from workshop import ROOT, package
+from workshop.ladder import cut
+from workshop.map import load_map
+from workshop.report import console
+
+
+def stages() -> int:
+    """Cut the ladder, and show it."""
+    done = cut(ROOT)
+    table = Table("stage", "handout-NN", "stage-NN", "refs/solutions/NN", box=None, padding=(0, 2), header_style="dim")
+    for stage in load_map().stages:
+        refs = (f"refs/tags/handout-{stage.label}", f"refs/tags/stage-{stage.label}", f"refs/solutions/{stage.label}")
+        table.add_row(stage.slug, *(done.refs[ref][:12] for ref in refs))
+    console.print(table)
+    if done.left_out:
+        names = ", ".join(done.left_out[:5]) + (" …" if len(done.left_out) > 5 else "")
+        console.print(f"Cut from the last commit. Not in it, and left as they are: {names}", soft_wrap=True)
+    console.print("To start at a stage: git switch -c mine stage-01", soft_wrap=True)
+    return 0
+
+
+def derive() -> int:
+    """Bring `tinytorch/` up to date."""
+    changed = package.derive(ROOT)
+    for path in changed:
+        console.print(f"wrote {path}", soft_wrap=True)
+    console.print(f"tinytorch/ is what solutions/ and stages.yaml give; {len(changed)} files changed")
+    return 0
+
+
+def records(numbers: list[int]) -> int:
+    """Write gates/records/ anew."""
+    from workshop.mistakes import write_records
+
+    map = load_map()
+    return write_records(map, [map.stage(number) for number in numbers] or list(map.stages))
+
+
+def bench() -> int:
+    """Run the benchmarks, which live outside of the machinery."""
+    return subprocess.run([sys.executable, str(ROOT / "benchmarks" / "run.py")], cwd=ROOT, check=False).returncode

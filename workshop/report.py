@@ -1,0 +1,83 @@
+"""What a person reads: a gate's verdict, the map, the ladder."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from workshop.gate import Test, Verdict
+from workshop.map import Map
+
+SHOWN = 3  # failures told at length; the table names the rest
+
+console = Console(highlight=False)
+
+
+def show_verdict(verdict: Verdict) -> None:
+    """The first failures, one an exercise, and the table of exercises."""
+    stage = verdict.stage
+    if verdict.broken:
+        console.print(f"[red]gate {stage.label}[/]  your package cannot be judged yet", soft_wrap=True)
+        console.print(f"  {escape(verdict.broken)}\n", soft_wrap=True)
+    else:
+        for test in worth_telling(verdict)[:SHOWN]:
+            console.print("\n".join(failure_lines(verdict, test)) + "\n", soft_wrap=True)
+    console.print(exercise_table(verdict))
+    total = sum(exercise.points for exercise in stage.exercises)
+    passed = "[green]passed[/]" if verdict.passed else "[red]not passed[/]"
+    console.print(f"gate {stage.label} {passed}: {verdict.points:g} of {total:g} points")
+
+
+def worth_telling(verdict: Verdict) -> list[Test]:
+    """One failed test for each exercise that is wrong: one that knows the mistake, if any does."""
+    chosen: dict[str, Test] = {}
+    for test in verdict.tests:
+        if test.failure and test.failure["kind"] != "unwritten" and test.exercise not in verdict.unwritten:
+            best = chosen.get(test.exercise)
+            if best is None or (not verdict.tell(best) and verdict.tell(test)):
+                chosen[test.exercise] = test
+    return list(chosen.values())
+
+
+def failure_lines(verdict: Verdict, test: Test) -> list[str]:
+    """One failure, told in under fifteen lines."""
+    stage = verdict.stage
+    lines = [f"[red]gate {stage.label}[/]  [bold]{escape(test.exercise)}[/]: {escape(test.says)}"]
+    lines += [f"  {escape(line)}" for line in test.failure["lines"]]
+    if test.printed:
+        lines.append(f"  printed   {escape(' | '.join(test.printed))[:150]}")
+    told = verdict.tell(test)
+    if told:
+        mistake, tell = told
+        lines.append(f"  That is the result of: {escape(mistake)}.")
+        lines.append(f"  [yellow]{escape(tell)}[/]")
+    lines.append(f'  lesson: {stage.lesson}, "{escape(test.exercise)}"')
+    return lines
+
+
+def exercise_table(verdict: Verdict) -> Table:
+    """Each exercise with its points and its verdict."""
+    table = Table("exercise", "points", "verdict", box=None, padding=(0, 2), header_style="dim")
+    colours = {"passed": "green", "wrong": "red", "never ends": "red"}
+    for exercise in verdict.stage.exercises:
+        said = verdict.of(exercise)
+        colour = colours.get(said, "yellow")
+        table.add_row(escape(exercise.symbol), f"{exercise.points:g}", f"[{colour}]{escape(said)}[/]")
+    return table
+
+
+def show_map(map: Map) -> None:
+    """The map as a table."""
+    table = Table("stage", "name", "needs", "points", "milestone", "question", box=None, padding=(0, 2), header_style="dim")
+    for stage in map.stages:
+        milestone = map.closed_by(stage)
+        table.add_row(
+            stage.label,
+            stage.name,
+            " ".join(f"{need:02d}" for need in stage.needs) or "-",
+            f"{sum(exercise.points for exercise in stage.exercises):g}",
+            f"{milestone.number} {milestone.name}" if milestone else "",
+            escape(stage.question),
+        )
+    console.print(table)
