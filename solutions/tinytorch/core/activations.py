@@ -1,0 +1,156 @@
+"""Stage 02: activations, the elementwise bends between linear layers, and Softmax."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinytorch.core.tensor import Tensor, floating, gradient_at, result_of
+
+__all__ = ["GELU", "ReLU", "Sigmoid", "Softmax", "Tanh", "erf", "normal_cdf"]
+
+
+class Activation:
+    """Something that is called with a tensor, and can be asked for the gradient of its last input."""
+
+    _last_input: Tensor | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{self!r} expected a Tensor, got {type(x).__name__}")
+        self._last_input = x
+        return self.forward(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The activation of `x`, of the same shape and float dtype; integers become float32."""
+        raise TypeError(f"{type(self).__name__} defines no forward")
+
+    def backward(self, grad: Any) -> np.ndarray:
+        """The gradient for the last input, given the gradient of its result (from stage 05 on).
+
+        Args:
+            grad: an array of the result's shape.
+        """
+        if self._last_input is None:
+            raise RuntimeError(f"{self!r}.backward(): call it with a tensor first")
+        return gradient_at(self.forward, self._last_input, grad)
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items() if name[0] != "_")
+        return f"{type(self).__name__}({settings})"
+
+
+class Sigmoid(Activation):
+    """σ(x) = 1 / (1 + exp(-x)), between 0 and 1."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """σ of each element, through the door as "Sigmoid", saved: output.
+
+        Exact and free of overflow for every x: exp is only ever taken of numbers ≤ 0.
+
+        >>> Sigmoid()(Tensor([-1000.0, 0.0, 1000.0]))
+        Tensor([0.  0.5 1. ], dtype=float32)
+        """
+        x = floating(x)
+        decay = np.exp(-np.abs(x.data))  # in (0, 1]
+        output = np.where(x.data >= 0, 1, decay) / (1 + decay)
+        return result_of("Sigmoid", output, x, output=output)
+
+
+class ReLU(Activation):
+    """max(x, 0): the rectified linear unit."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Each element, or 0 where it is negative, through the door as "ReLU".
+
+        >>> ReLU()(Tensor([-2.0, 0.0, 3.0]))
+        Tensor([0. 0. 3.], dtype=float32)
+        """
+        x = floating(x)
+        return result_of("ReLU", np.maximum(x.data, 0), x)
+
+
+class Tanh(Activation):
+    """tanh(x), between -1 and 1."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """tanh of each element, through the door as "Tanh", saved: output."""
+        x = floating(x)
+        output = np.tanh(x.data)
+        return result_of("Tanh", output, x, output=output)
+
+
+# erf at 0, 1/512, … 6; NumPy has none, and calling math.erf for every element would be slow.
+_KNOTS_PER_UNIT = 512
+_ERF = np.array([math.erf(i / _KNOTS_PER_UNIT) for i in range(6 * _KNOTS_PER_UNIT + 1)])
+
+
+def erf(x: np.ndarray) -> np.ndarray:
+    """The error function of each element: 2/√π ∫₀ˣ exp(-t²) dt, to within 1e-15, in the dtype of `x`.
+
+    The Taylor series around the nearest of 3,073 known values; derivatives from Abramowitz and Stegun 7.1.19.
+    """
+    size = np.minimum(np.abs(x).astype(np.float64), 6.0)  # beyond 6, erf is 1 to the last bit
+    nearest = np.rint(size * _KNOTS_PER_UNIT).astype(np.intp)
+    a = nearest / _KNOTS_PER_UNIT
+    d = size - a
+    slope = 2 / math.sqrt(math.pi) * np.exp(-a * a)
+    series = 1 + d * (-a + d * ((2 * a * a - 1) / 3 + d * (3 * a - 2 * a**3) / 6))
+    return np.copysign(_ERF[nearest] + slope * d * series, x).astype(x.dtype)
+
+
+def normal_cdf(x: np.ndarray) -> np.ndarray:
+    """Φ(x): the probability that a standard normal number is below each element."""
+    return (1 + erf(x / math.sqrt(2))) / 2
+
+
+class GELU(Activation):
+    """x Φ(x): the Gaussian error linear unit (Hendrycks and Gimpel 2016, arXiv:1606.08415).
+
+    Args:
+        approximate: "none" for Φ by the error function, "tanh" for the cheaper form
+            x (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2.
+    """
+
+    def __init__(self, approximate: str = "none") -> None:
+        if approximate not in ("none", "tanh"):
+            raise ValueError(f'GELU: expected approximate="none" or "tanh", got {approximate!r}')
+        self.approximate = approximate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """GELU of each element, through the door as "GELU", saved: approximate.
+
+        `normal_cdf` above is Φ. At 1.0 the exact form gives 0.84134, the tanh form 0.84119.
+
+        >>> round(GELU()(Tensor(1.0)).item(), 5), round(GELU("tanh")(Tensor(1.0)).item(), 5)
+        (0.84134, 0.84119)
+        """
+        x = floating(x)
+        if self.approximate == "none":
+            output = x.data * normal_cdf(x.data)
+        else:
+            inner = math.sqrt(2 / math.pi) * (x.data + 0.044715 * x.data * x.data * x.data)
+            output = x.data * (1 + np.tanh(inner)) / 2
+        return result_of("GELU", output, x, approximate=self.approximate)
+
+
+class Softmax(Activation):
+    """exp(x) / Σ exp(x): positive numbers that sum to 1 along `dim`."""
+
+    def __init__(self, dim: int = -1) -> None:
+        self.dim = dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The softmax along `self.dim`, through the door as "Softmax", saved: output, dim.
+
+        The largest element is taken off first, which changes nothing and keeps exp from overflowing.
+
+        >>> Softmax()(Tensor([1000.0, 1000.0]))
+        Tensor([0.5 0.5], dtype=float32)
+        """
+        x = floating(x)
+        weights = np.exp(x.data - x.data.max(axis=self.dim, keepdims=True))
+        output = weights / weights.sum(axis=self.dim, keepdims=True)
+        return result_of("Softmax", output, x, output=output, dim=self.dim)

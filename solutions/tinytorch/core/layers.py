@@ -1,0 +1,196 @@
+"""Stage 03: layers, which own the parameters that training changes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from tinytorch.core.random import generator
+from tinytorch.core.tensor import Tensor
+
+__all__ = ["Dropout", "Layer", "Linear", "Sequential", "he_normal", "xavier_uniform"]
+
+
+class Layer:
+    """A function of tensors that owns parameters.
+
+    Whatever a layer keeps in an attribute without a leading underscore is found by its name: a Tensor is part
+    of its state (and a parameter if it requires a gradient), a Layer is a part of it, and so are those in lists.
+    """
+
+    training = True
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        return self.forward(*args, **kwargs)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        """The layer's result."""
+        raise TypeError(f"{type(self).__name__} defines no forward")
+
+    def _members(self, kind: type) -> Iterator[tuple[str, Any]]:
+        """Each attribute of `kind`, or element of a list of them, with its name."""
+        for name, value in vars(self).items():
+            if name.startswith("_"):
+                continue
+            if isinstance(value, kind):
+                yield name, value
+            elif isinstance(value, (list, tuple)):
+                yield from ((f"{name}.{i}", part) for i, part in enumerate(value) if isinstance(part, kind))
+
+    def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Every Tensor of this layer and its parts, named by the path to it: `"0.weight"`."""
+        yield from self._members(Tensor)
+        for name, part in self._members(Layer):
+            yield from ((f"{name}.{inner}", tensor) for inner, tensor in part.named_tensors())
+
+    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """Every Tensor that requires a gradient, once, with its name: `named_tensors` knows where to look.
+
+        A Tensor that is used in two places (tied weights) comes once, under its first name.
+        """
+        seen = set()
+        for name, tensor in self.named_tensors():
+            if tensor.requires_grad and id(tensor) not in seen:
+                seen.add(id(tensor))
+                yield name, tensor
+
+    def parameters(self) -> list[Tensor]:
+        """What an optimizer is given: every parameter, once."""
+        return [tensor for _, tensor in self.named_parameters()]
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """A copy of the values of every tensor (parameters or not), by name. Later training leaves it alone."""
+        return {name: tensor.data.copy() for name, tensor in self.named_tensors()}
+
+    def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
+        """Take over the values of `state`. All of it fits, or nothing is changed.
+
+        Raises:
+            ValueError: a name is missing or unknown, or a shape differs; the message names it.
+        """
+        own = dict(self.named_tensors())
+        if own.keys() != state.keys():
+            missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+            raise ValueError(f"load_state_dict: missing {missing}, unknown {unknown}")
+        for name, tensor in own.items():
+            if tensor.shape != np.shape(state[name]):
+                raise ValueError(f"load_state_dict: {name} is {tensor.shape}, got {np.shape(state[name])}")
+        for name, tensor in own.items():
+            tensor.data[...] = state[name]
+
+    def train(self, mode: bool = True) -> Layer:
+        """Switch this layer and all its parts to training (or, with False, to evaluation). Returns the layer."""
+        self.training = mode
+        for _, part in self._members(Layer):
+            part.train(mode)
+        return self
+
+    def eval(self) -> Layer:
+        """Switch this layer and all its parts to evaluation. Returns the layer."""
+        return self.train(False)
+
+
+def xavier_uniform(fan_in: int, fan_out: int) -> np.ndarray:
+    """Weights (fan_in, fan_out) as float32, uniform in ±√(6 / (fan_in + fan_out)); from the package's `generator()`.
+
+    Their variance, 2 / (fan_in + fan_out), keeps signals and gradients from growing or fading through layers
+    that are linear around 0, such as those with Tanh. Source: Glorot and Bengio 2010.
+    """
+    bound = math.sqrt(6 / (fan_in + fan_out))
+    return generator().uniform(-bound, bound, (fan_in, fan_out)).astype(np.float32)
+
+
+def he_normal(fan_in: int, fan_out: int) -> np.ndarray:
+    """Weights (fan_in, fan_out) as float32, normal with variance 2 / fan_in; from the package's `generator()`.
+
+    The 2 makes up for the half that ReLU sets to zero. Source: He et al. 2015, arXiv:1502.01852.
+    """
+    return generator().normal(0, math.sqrt(2 / fan_in), (fan_in, fan_out)).astype(np.float32)
+
+
+class Linear(Layer):
+    """x @ weight + bias.
+
+    Args:
+        in_features: length of the last axis of the input, fan_in.
+        out_features: length of the last axis of the result, fan_out.
+        bias: whether to add one.
+
+    Attributes:
+        weight: Tensor (in_features, out_features), float32, from `xavier_uniform`; requires a gradient.
+        bias: Tensor (out_features,) of zeros, which requires a gradient; or None.
+    """
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        if in_features < 1 or out_features < 1:
+            raise ValueError(f"Linear: expected positive numbers of features, got {in_features} and {out_features}")
+        self.in_features, self.out_features = in_features, out_features
+        self.weight = Tensor(xavier_uniform(in_features, out_features), requires_grad=True)
+        self.bias = Tensor(np.zeros(out_features, np.float32), requires_grad=True) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, in_features) -> (…, out_features).
+
+        Raises:
+            ValueError: the last axis of `x` has another length; shape and expectation are named.
+        """
+        if x.ndim == 0 or x.shape[-1] != self.in_features:
+            raise ValueError(f"Linear: expected (…, {self.in_features}), got {x.shape}")
+        product = x @ self.weight
+        return product if self.bias is None else product + self.bias
+
+
+class Sequential(Layer):
+    """Layers and activations, one after the other: `Sequential(Linear(2, 8), ReLU(), Linear(8, 1))`.
+
+    Parameters are named by position, "0.weight"; `model[0]` is the first part.
+    """
+
+    def __init__(self, *layers: Callable[[Tensor], Tensor]) -> None:
+        for position, layer in enumerate(layers):
+            if not callable(layer):
+                raise TypeError(f"Sequential: expected layers, got {type(layer).__name__} at position {position}")
+            setattr(self, str(position), layer)
+        self._layers = layers
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The result of the last part, each being given what the one before it returned (`self._layers`)."""
+        for layer in self._layers:
+            x = layer(x)
+        return x
+
+    def __getitem__(self, position: int) -> Callable[[Tensor], Tensor]:
+        return self._layers[position]
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+
+class Dropout(Layer):
+    """Sets each element to zero with probability `p` while training, and does nothing in evaluation.
+
+    Source: Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting".
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        if not 0 <= p <= 1:
+            raise ValueError(f"Dropout: expected a probability from 0 to 1, got {p}")
+        self.p = p
+
+    def forward(self, x: Tensor, training: bool | None = None) -> Tensor:
+        """`x` with some elements dropped, and the others divided by 1 - p so that the mean stays what it was.
+
+        Draws from the package's `generator()`; in evaluation, or with p = 0, `x` itself comes back.
+
+        Args:
+            training: whether to drop; None means the layer's mode, `self.training`.
+        """
+        training = self.training if training is None else training
+        if not training or self.p == 0:
+            return x
+        kept = generator().random(x.shape, dtype=np.float32) >= self.p
+        scale = 1 / (1 - self.p) if self.p < 1 else 0.0
+        return x * Tensor(kept * scale, dtype=x.dtype)

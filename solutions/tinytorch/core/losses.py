@@ -1,0 +1,158 @@
+"""Stage 04: losses, one number that says how wrong a prediction is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinytorch.core.tensor import Tensor, floating, gradient_at, result_of
+
+__all__ = ["BinaryCrossEntropyLoss", "CrossEntropyLoss", "MSELoss", "log_softmax"]
+
+
+def log_softmax(x: Tensor, dim: int = -1) -> Tensor:
+    """x - log Σ exp(x) along `dim`, through the door as "LogSoftmax", saved: output, dim.
+
+    Exact for logits of ±1e4, where log(softmax(x)) is -inf: the largest element is taken off before exp.
+
+    >>> log_softmax(Tensor([0.0, 10000.0]))
+    Tensor([-10000.      0.], dtype=float32)
+    """
+    x = floating(x)
+    shifted = x.data - x.data.max(axis=dim, keepdims=True)
+    output = shifted - np.log(np.exp(shifted).sum(axis=dim, keepdims=True))
+    return result_of("LogSoftmax", output, x, output=output, dim=dim)
+
+
+class Loss:
+    """Something that is called with predictions and targets, and answers with their mean loss, a single number."""
+
+    _last: tuple[Tensor, Any] | None = None
+
+    def __call__(self, predictions: Tensor, targets: Any) -> Tensor:
+        self._last = (predictions, targets)
+        return self.forward(predictions, targets)
+
+    def forward(self, predictions: Tensor, targets: Any) -> Tensor:
+        """The mean loss, a tensor of shape ()."""
+        raise TypeError(f"{type(self).__name__} defines no forward")
+
+    def backward(self) -> np.ndarray:
+        """The gradient of the last loss for its predictions (from stage 05 on)."""
+        if self._last is None:
+            raise RuntimeError(f"{type(self).__name__}.backward(): call it with predictions and targets first")
+        predictions, targets = self._last
+        return gradient_at(lambda leaf: self.forward(leaf, targets), floating(predictions))
+
+
+def values_of(targets: Any) -> np.ndarray:
+    """The values of `targets`, a Tensor or anything that NumPy makes an array of."""
+    return targets.data if isinstance(targets, Tensor) else np.asarray(targets)
+
+
+def same_shape(name: str, predictions: Tensor, targets: np.ndarray) -> None:
+    """Raise a ValueError unless both shapes are equal: (n, 1) against (n,) would broadcast to (n, n)."""
+    if predictions.shape != targets.shape:
+        raise ValueError(f"{name}: predictions {predictions.shape} and targets {targets.shape} differ in shape")
+    if targets.size == 0:
+        raise ValueError(f"{name}: the mean over no elements, shape {targets.shape}, does not exist")
+
+
+class MSELoss(Loss):
+    """Mean squared error."""
+
+    def forward(self, predictions: Tensor, targets: Any) -> Tensor:
+        """mean((predictions - targets)²), made of tensor operations, so that it needs no rule of its own.
+
+        Raises:
+            ValueError: the shapes differ (`same_shape` above checks), even where they would broadcast.
+
+        >>> MSELoss()(Tensor([1.0, 2.0]), Tensor([1.0, 4.0])).item()
+        2.0
+        """
+        same_shape("MSELoss", predictions, values_of(targets))
+        difference = predictions - targets
+        return (difference * difference).mean()
+
+
+class BinaryCrossEntropyLoss(Loss):
+    """-t log p - (1 - t) log(1 - p), the mean over all elements."""
+
+    def forward(self, predictions: Tensor, targets: Any) -> Tensor:
+        """The loss of probabilities `predictions`, through the door as "BinaryCrossEntropy", saved: targets.
+
+        Logarithms below -100 count as -100, as in PyTorch, so that a certain mistake costs 100 and not infinity.
+
+        Args:
+            predictions: probabilities from 0 to 1, of any shape.
+            targets: of the same shape, from 0 to 1; saved as an array of the predictions' dtype.
+
+        Raises:
+            ValueError: the shapes differ (`same_shape` checks), or a prediction lies outside 0 to 1.
+        """
+        predictions = floating(predictions)
+        p, t = predictions.data, values_of(targets).astype(predictions.dtype)
+        same_shape("BinaryCrossEntropyLoss", predictions, t)
+        if not ((p >= 0) & (p <= 1)).all():
+            raise ValueError(f"BinaryCrossEntropyLoss: expected probabilities, got {p.min()} to {p.max()}")
+        with np.errstate(divide="ignore"):  # log(0) is -inf, and counts as -100
+            log_p, log_not_p = np.maximum(np.log(p), -100), np.maximum(np.log1p(-p), -100)
+        loss = -(t * log_p + (1 - t) * log_not_p).mean()
+        return result_of("BinaryCrossEntropy", loss, predictions, targets=t)
+
+
+class CrossEntropyLoss(Loss):
+    """-log of the probability that softmax gives the right class, the mean over the batch.
+
+    Args:
+        label_smoothing: ε from 0 to 1; the right class is wanted with probability 1 - ε, and ε is shared by all
+            classes alike. Source: Szegedy et al. 2016, arXiv:1512.00567.
+    """
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        if not 0 <= label_smoothing <= 1:
+            raise ValueError(f"CrossEntropyLoss: expected label_smoothing from 0 to 1, got {label_smoothing}")
+        self.label_smoothing = label_smoothing
+
+    def goals(self, classes: np.ndarray, logits: np.ndarray) -> np.ndarray:
+        """The probabilities wanted, (batch, number of classes), in the dtype of `logits`; each row sums to 1."""
+        count = logits.shape[1]
+        goals = np.full(logits.shape, self.label_smoothing / count, logits.dtype)
+        goals[np.arange(len(classes)), classes] += 1 - self.label_smoothing
+        return goals
+
+    def forward(self, predictions: Tensor, targets: Any) -> Tensor:
+        """The mean over the batch of -Σ goals · log softmax(predictions).
+
+        Through the door as "CrossEntropy" with `predictions` as its input, saved: log_probabilities, goals, both
+        (batch, classes). Use `log_softmax` on a detached tensor for its values; `checked` looks at the arguments.
+
+        Args:
+            predictions: logits (batch, classes), any real numbers.
+            targets: the right classes, integers (batch,).
+
+        Raises:
+            ValueError: shapes that do not fit, or a class that does not exist.
+            TypeError: targets that are not integers.
+        """
+        predictions = floating(predictions)
+        classes = self.checked(predictions, values_of(targets))
+        log_probabilities = log_softmax(predictions.detach()).data
+        goals = self.goals(classes, log_probabilities)
+        loss = -(goals * log_probabilities).sum() / predictions.dtype.type(len(classes))
+        return result_of("CrossEntropy", loss, predictions, log_probabilities=log_probabilities, goals=goals)
+
+    @staticmethod
+    def checked(predictions: Tensor, classes: np.ndarray) -> np.ndarray:
+        """`classes`, if they are integers (batch,) that name columns of `predictions`; else an error that says why."""
+        if predictions.ndim != 2 or classes.shape != predictions.shape[:1] or classes.size == 0:
+            raise ValueError(
+                f"CrossEntropyLoss: expected (batch, classes) and (batch,), got {predictions.shape} and {classes.shape}"
+            )
+        if classes.dtype.kind not in "iu":
+            raise TypeError(f"CrossEntropyLoss: expected integer classes, got {classes.dtype}")
+        if classes.min() < 0 or classes.max() >= predictions.shape[1]:
+            wrong = classes[(classes < 0) | (classes >= predictions.shape[1])][0]
+            raise ValueError(f"CrossEntropyLoss: class {wrong} does not exist among {predictions.shape[1]}")
+        return classes

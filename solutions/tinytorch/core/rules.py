@@ -1,0 +1,276 @@
+"""Stage 05: the rules, how a gradient goes back through each operation of stages 01 to 04.
+
+A rule answers with one gradient per input, of the shape that the operation computed with: the engine
+in `autograd.py` undoes broadcasting. `AddBackward` and `MeanBackward` are given as patterns.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinytorch.core.activations import normal_cdf
+from tinytorch.core.tensor import Tensor, result_of
+
+__all__ = ["RULES", "Function"]
+
+RULES: dict[str, type[Function]] = {}
+
+
+class Function:
+    """One operation that was done, and the rule that sends a gradient back through it.
+
+    A subclass named `AddBackward` is the rule of the operation "Add". An operation of your own defines
+    `forward` as well, and is used as `MyFunction.apply(x)`.
+
+    Attributes:
+        inputs: the tensors that went in; () once the graph is freed.
+        (others): whatever the operation saved at the door, such as `self.axis`.
+    """
+
+    inputs: tuple[Tensor, ...] = ()
+    freed = False
+
+    def __init_subclass__(cls) -> None:
+        RULES[cls.__name__] = cls
+
+    def forward(self, *inputs: np.ndarray) -> np.ndarray:
+        """The values of the result from the values of the inputs."""
+        raise TypeError(f"{type(self).__name__} defines no forward")
+
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """The gradient of each input: one array, or a tuple with an array or None per input.
+
+        Args:
+            grad_output: gradient of the result, of its shape.
+        """
+        raise TypeError(f"{type(self).__name__} defines no backward")
+
+    def needs(self, index: int) -> bool:
+        """Whether anybody wants the gradient of input `index`."""
+        return self.inputs[index].requires_grad
+
+    @classmethod
+    def apply(cls, *inputs: Tensor) -> Tensor:
+        """Run `forward` on the inputs' values, and remember it."""
+        function = cls()
+        function.inputs = inputs
+        return result_of(function, function.forward(*(tensor.data for tensor in inputs)), *inputs)
+
+
+class AddBackward(Function):
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """d(a + b) = da + db."""
+        return grad_output, grad_output
+
+
+class SubBackward(Function):
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """d(a - b) = da - db."""
+        return grad_output, -grad_output
+
+
+class NegBackward(Function):
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """d(-a) = -da."""
+        return -grad_output
+
+
+class MulBackward(Function):
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """d(ab) = b da + a db."""
+        a, b = self.inputs
+        return grad_output * b.data, grad_output * a.data
+
+
+class DivBackward(Function):
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """d(a / b) = da / b - a db / b²."""
+        a, b = self.inputs
+        return grad_output / b.data, -grad_output * a.data / b.data**2
+
+
+class PowBackward(Function):
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """d(aᵇ) = b aᵇ⁻¹ da + aᵇ ln(a) db; where b = 0 nothing comes from a, where a = 0 nothing comes from b.
+
+        Work out the second part only if b needs it: the logarithm of a negative a does not exist.
+        """
+        a, b = (tensor.data for tensor in self.inputs)
+        # a ** (b - 1) is infinite at a = b = 0; any exponent will do where the factor b is zero.
+        from_a = grad_output * b * a ** np.where(b == 0, 1, b - 1)
+        from_b = grad_output * a**b * np.log(np.where(a == 0, 1, a)) if self.needs(1) else None
+        return from_a, from_b
+
+
+class MatmulBackward(Function):
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """d(AB): dA = G Bᵀ, dB = Aᵀ G, matrix by matrix in a batch. A vector is a matrix with one row or column.
+
+        A product costs as much as the forward pass: leave out the one that nobody needs (`self.needs`).
+        """
+        a, b = (tensor.data for tensor in self.inputs)
+        a_rows = a if a.ndim > 1 else a[None, :]  # (…, m, k)
+        b_columns = b if b.ndim > 1 else b[:, None]  # (…, k, n)
+        grad = grad_output if a.ndim > 1 else np.expand_dims(grad_output, -1 if b.ndim == 1 else -2)
+        grad = grad if b.ndim > 1 else grad[..., None]  # (…, m, n)
+        from_a = grad @ np.swapaxes(b_columns, -1, -2) if self.needs(0) else None
+        from_b = np.swapaxes(a_rows, -1, -2) @ grad if self.needs(1) else None
+        if a.ndim == 1 and from_a is not None:
+            from_a = from_a[..., 0, :]
+        if b.ndim == 1 and from_b is not None:
+            from_b = from_b[..., 0]
+        return from_a, from_b
+
+
+class ReshapeBackward(Function):
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """The gradient in the shape that the input had."""
+        return grad_output.reshape(self.inputs[0].shape)
+
+
+class TransposeBackward(Function):
+    dim0: int
+    dim1: int
+
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """The gradient with the same two axes exchanged."""
+        return np.swapaxes(grad_output, self.dim0, self.dim1)
+
+
+class IndexBackward(Function):
+    index: Any
+
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """Zeros, with the gradient added where the elements came from; one taken twice gets both."""
+        gradient = np.zeros_like(self.inputs[0].data)
+        np.add.at(gradient, self.index, grad_output)
+        return gradient
+
+
+class _Reduction(Function):
+    axis: Any
+    keepdims: bool
+
+    def spread(self, reduced: np.ndarray) -> np.ndarray:
+        """`reduced`, with the summed axes back as axes of length 1, stretched to the input's shape."""
+        x = self.inputs[0]
+        if self.axis is not None and not self.keepdims:
+            reduced = np.expand_dims(reduced, self.axis)
+        return np.broadcast_to(reduced, x.shape)
+
+
+class SumBackward(_Reduction):
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """Each element that was summed gets the whole gradient of its sum. `self.spread` brings shapes together."""
+        return self.spread(grad_output)
+
+
+class MeanBackward(_Reduction):
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """Each of the n elements of a mean gets 1/n of its gradient."""
+        count = self.inputs[0].size // max(grad_output.size, 1)
+        return self.spread(grad_output) / grad_output.dtype.type(count)
+
+
+class MaxBackward(_Reduction):
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """The largest element gets the gradient; equal largest ones share it, so that no gradient is made up."""
+        x = self.inputs[0].data
+        largest = x == x.max(axis=self.axis, keepdims=True)
+        return self.spread(grad_output) * largest / largest.sum(axis=self.axis, keepdims=True, dtype=x.dtype)
+
+
+class ExpBackward(Function):
+    output: np.ndarray
+
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """d(eᵃ) = eᵃ da; eᵃ is at hand as `self.output`."""
+        return grad_output * self.output
+
+
+class LogBackward(Function):
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """d(ln a) = da / a."""
+        return grad_output / self.inputs[0].data
+
+
+class SigmoidBackward(Function):
+    output: np.ndarray
+
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """dσ = σ (1 - σ) da, with σ at hand as `self.output`."""
+        return grad_output * self.output * (1 - self.output)
+
+
+class TanhBackward(Function):
+    output: np.ndarray
+
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """d(tanh) = (1 - tanh²) da, with tanh at hand as `self.output`."""
+        return grad_output * (1 - self.output**2)
+
+
+class ReLUBackward(Function):
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """The gradient where the input was positive; nothing elsewhere, also at 0."""
+        return grad_output * (self.inputs[0].data > 0)
+
+
+class GELUBackward(Function):
+    approximate: str
+
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """The derivative of the form that ran forward, `self.approximate`: "none" or "tanh".
+
+        "none": Φ(x) + x φ(x), with Φ as in `normal_cdf` and φ(x) = exp(-x²/2) / √(2π).
+        "tanh": with u = √(2/π) (x + 0.044715 x³): (1 + tanh u) / 2 + x (1 - tanh² u) / 2 · du/dx.
+        """
+        x = self.inputs[0].data
+        if self.approximate == "none":
+            return grad_output * (normal_cdf(x) + x * np.exp(-x * x / 2) / float(np.sqrt(2 * np.pi)))
+        scale = float(np.sqrt(2 / np.pi))
+        tanh = np.tanh(scale * (x + 0.044715 * x * x * x))
+        slope = scale * (1 + 3 * 0.044715 * x * x)
+        return grad_output * ((1 + tanh) / 2 + x * (1 - tanh * tanh) / 2 * slope)
+
+
+class SoftmaxBackward(Function):
+    output: np.ndarray
+    dim: int
+
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """s (g - Σ g s), with s at hand as `self.output` and the sum over `self.dim`."""
+        weighted = (grad_output * self.output).sum(axis=self.dim, keepdims=True)
+        return self.output * (grad_output - weighted)
+
+
+class LogSoftmaxBackward(Function):
+    output: np.ndarray
+    dim: int
+
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """g - exp(`self.output`) Σ g, the sum over `self.dim`."""
+        return grad_output - np.exp(self.output) * grad_output.sum(axis=self.dim, keepdims=True)
+
+
+class CrossEntropyBackward(Function):
+    log_probabilities: np.ndarray
+    goals: np.ndarray
+
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """(softmax - goals) / batch size, times `grad_output`, a single number.
+
+        `self.log_probabilities` is (batch, classes); `self.goals`, of the same shape, are the probabilities wanted.
+        """
+        return (np.exp(self.log_probabilities) - self.goals) * (grad_output / len(self.goals))
+
+
+class BinaryCrossEntropyBackward(Function):
+    targets: np.ndarray
+
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """(p - t) / (p (1 - p)) / number of elements, times `grad_output`; p (1 - p) counts as at least 1e-12."""
+        p = self.inputs[0].data
+        return (p - self.targets) / np.maximum(p * (1 - p), 1e-12) * (grad_output / p.size)

@@ -1,0 +1,271 @@
+"""Stage 07: training, the loop that brings model, loss, optimizer and data together."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinytorch.core.autograd import no_grad
+from tinytorch.core.checkpoints import read_state, write_state
+from tinytorch.core.layers import Layer
+from tinytorch.core.losses import Loss
+from tinytorch.core.optimizers import Optimizer
+from tinytorch.core.random import generator
+from tinytorch.core.tensor import Tensor
+
+__all__ = ["CosineSchedule", "EarlyStopping", "Trainer", "clip_grad_norm"]
+
+
+def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
+    """Scale all gradients together so that their norm, taken over all of them at once, is at most `max_norm`.
+
+    Each clipped gradient is a new array; one that is short enough is left alone. Parameters without a gradient
+    are skipped. The factor is max_norm / (norm + 1e-6), as in PyTorch.
+
+    Returns:
+        The norm before clipping, √ΣΣg², in float64.
+
+    Raises:
+        ValueError: the norm is not finite; no gradient is changed.
+    """
+    with_gradient = [parameter for parameter in parameters if parameter.grad is not None]
+    norm = math.sqrt(sum(float(np.sum(np.square(p.grad, dtype=np.float64))) for p in with_gradient))
+    if not math.isfinite(norm):
+        raise ValueError(f"clip_grad_norm: the norm of the gradients is {norm}")
+    if norm > max_norm:
+        for parameter in with_gradient:
+            parameter.grad = parameter.grad * parameter.dtype.type(max_norm / (norm + 1e-6))
+    return norm
+
+
+class CosineSchedule:
+    """A learning rate that warms up in equal steps and then falls along half a cosine.
+
+    Source: Loshchilov and Hutter 2017, "SGDR: stochastic gradient descent with warm restarts".
+
+    Args:
+        max_lr, min_lr: learning rate at the top and at the end.
+        total_epochs: epoch from which on the rate is `min_lr`.
+        warmup_epochs: epoch at which the rate is `max_lr`.
+    """
+
+    def __init__(self, max_lr: float, min_lr: float, total_epochs: int, warmup_epochs: int = 0) -> None:
+        if not 0 <= warmup_epochs < total_epochs:
+            raise ValueError(f"CosineSchedule: expected 0 ≤ warmup_epochs < total_epochs, got {warmup_epochs}, {total_epochs}")
+        self.max_lr, self.min_lr = max_lr, min_lr
+        self.total_epochs, self.warmup_epochs = total_epochs, warmup_epochs
+
+    def get_lr(self, epoch: float) -> float:
+        """The learning rate of `epoch`, counted from 0; a fraction lies between two epochs.
+
+        While warming up: max_lr · (epoch + 1) / (warmup_epochs + 1), which never starts from 0.
+        After that: min_lr + (max_lr - min_lr) · (1 + cos(π · progress)) / 2, where progress runs from 0 at
+        `warmup_epochs` to 1 at `total_epochs`, and stays 1.
+
+        >>> [round(CosineSchedule(1.0, 0.0, 4).get_lr(epoch), 3) for epoch in range(6)]
+        [1.0, 0.854, 0.5, 0.146, 0.0, 0.0]
+        """
+        if epoch < self.warmup_epochs:
+            return self.max_lr * (epoch + 1) / (self.warmup_epochs + 1)
+        progress = min((epoch - self.warmup_epochs) / (self.total_epochs - self.warmup_epochs), 1.0)
+        return self.min_lr + (self.max_lr - self.min_lr) * (1 + math.cos(math.pi * progress)) / 2
+
+
+class EarlyStopping:
+    """Says when a loss has stopped falling.
+
+    Args:
+        patience: how many epochs in a row without a new lowest loss are borne.
+
+    Attributes:
+        best: the lowest loss so far. best_epoch: the call that brought it, from 0. waited: calls since then.
+    """
+
+    def __init__(self, patience: int) -> None:
+        if patience < 1:
+            raise ValueError(f"EarlyStopping: expected patience ≥ 1, got {patience}")
+        self.patience, self.best, self.best_epoch, self.waited = patience, math.inf, -1, 0
+
+    def step(self, loss: float) -> bool:
+        """Take note of one epoch's `loss`; whether to stop now, after `patience` epochs that were no better.
+
+        A loss that equals the best, or is not a number, is no better.
+        """
+        if loss < self.best:
+            self.best, self.best_epoch, self.waited = loss, self.best_epoch + self.waited + 1, 0
+        else:
+            self.waited += 1
+        return self.waited >= self.patience
+
+
+def as_input(inputs: Any) -> Tensor:
+    """`inputs` as a Tensor."""
+    return inputs if isinstance(inputs, Tensor) else Tensor(inputs)
+
+
+def hits(predictions: Tensor, targets: Any) -> float:
+    """How many of the batch are classed right; not a number if the targets are no classes."""
+    targets = targets.data if isinstance(targets, Tensor) else np.asarray(targets)
+    if targets.dtype.kind not in "iu" or predictions.ndim != targets.ndim + 1:
+        return math.nan
+    return int((predictions.data.argmax(axis=-1) == targets).sum())
+
+
+class Trainer:
+    """Trains a model.
+
+    Args:
+        model: a Layer.
+        optimizer: one that holds the model's parameters.
+        loss_fn: called with predictions and targets.
+        schedule: something with `get_lr(epoch)`, which is asked at the start of each epoch.
+        max_norm: gradients are clipped to this norm.
+        accumulate: number of batches whose gradients are gathered for one step of the optimizer.
+
+    Attributes:
+        epoch: number of epochs that are done.
+    """
+
+    def __init__(
+        self,
+        model: Layer,
+        optimizer: Optimizer,
+        loss_fn: Loss,
+        schedule: Any = None,
+        max_norm: float | None = None,
+        accumulate: int = 1,
+    ) -> None:
+        if accumulate < 1:
+            raise ValueError(f"Trainer: expected accumulate ≥ 1, got {accumulate}")
+        self.model, self.optimizer, self.loss_fn = model, optimizer, loss_fn
+        self.schedule, self.max_norm, self.accumulate = schedule, max_norm, accumulate
+        self.epoch = 0
+
+    def train_epoch(self, dataloader: Iterable[tuple[Any, Any]]) -> float:
+        """One pass over the batches in training mode; counts the epoch.
+
+        Before the first batch the schedule, if there is one, sets `optimizer.lr`. Batches come in groups of
+        `accumulate` (the last group may be smaller); `train_group` takes each.
+
+        Args:
+            dataloader: batches (inputs, targets), arrays or Tensors with the batch as first axis.
+
+        Returns:
+            The mean loss over all samples (a small last batch counts for less).
+
+        Raises:
+            ValueError: no batch came.
+        """
+        if self.schedule is not None:
+            self.optimizer.lr = self.schedule.get_lr(self.epoch)
+        self.model.train()
+        batches, total, count = iter(dataloader), 0.0, 0
+        while group := list(islice(batches, self.accumulate)):
+            samples = sum(len(targets) for _, targets in group)
+            total += self.train_group(group, samples) * samples
+            count += samples
+        if count == 0:
+            raise ValueError("train_epoch: the dataloader gave no batch")
+        self.epoch += 1
+        return total / count
+
+    def train_group(self, group: list[tuple[Any, Any]], samples: int) -> float:
+        """One step of the optimizer for several batches, as if they were one large batch of `samples`.
+
+        Each batch's mean loss is weighted by its share of the samples, and its gradients add up; so that the
+        memory of one batch is enough. Clips if `max_norm` is given.
+
+        Returns:
+            The mean loss over the samples.
+
+        Raises:
+            ValueError: the loss is not finite; the parameters are left as they were.
+        """
+        self.optimizer.zero_grad()
+        mean = 0.0
+        for inputs, targets in group:
+            loss = self.loss_fn(self.model(as_input(inputs)), targets) * (len(targets) / samples)
+            if not math.isfinite(loss.item()):
+                raise ValueError(f"the loss is {loss.item()} in epoch {self.epoch}: try a smaller learning rate")
+            loss.backward()
+            mean += loss.item()
+        if self.max_norm is not None:
+            clip_grad_norm(self.optimizer.params, self.max_norm)
+        self.optimizer.step()
+        return mean
+
+    def evaluate(self, dataloader: Iterable[tuple[Any, Any]]) -> tuple[float, float | None]:
+        """Mean loss over all samples, and the share of right classes; changes nothing.
+
+        Runs in evaluation mode and without a tape; afterwards the model is in the mode that it was in.
+
+        Returns:
+            (loss, accuracy), where accuracy is None unless the targets are integers (classes), and the predicted
+            class is the largest of the last axis.
+
+        Raises:
+            ValueError: no batch came.
+        """
+        mode, total, right, count = self.model.training, 0.0, 0, 0
+        self.model.eval()
+        try:
+            with no_grad():
+                for inputs, targets in dataloader:
+                    predictions = self.model(as_input(inputs))
+                    total += self.loss_fn(predictions, targets).item() * len(targets)
+                    right += hits(predictions, targets)
+                    count += len(targets)
+        finally:
+            self.model.train(mode)
+        if count == 0:
+            raise ValueError("evaluate: the dataloader gave no batch")
+        return total / count, None if math.isnan(right) else right / count
+
+    def state(self) -> dict[str, Any]:
+        """Everything that training goes on from: model, optimizer, epochs done, random numbers."""
+        return {
+            "epoch": self.epoch,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "random": generator().bit_generator.state,
+        }
+
+    def save_checkpoint(self, path: str | Path) -> None:
+        """Write `state()` to `path`, so that a resumed run continues bit for bit.
+
+        Written to a temporary name beside it first (`write_state`), and renamed when complete: whatever
+        happens on the way, `path` holds a whole checkpoint, the old or the new.
+        """
+        path = Path(path)
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        try:
+            write_state(temporary, self.state())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def load_checkpoint(self, path: str | Path) -> None:
+        """Go on from what `save_checkpoint` wrote.
+
+        Raises:
+            ValueError: the file is damaged, or belongs to another model or optimizer; nothing is changed.
+            FileNotFoundError: there is no such file.
+        """
+        state = read_state(Path(path))
+        before = self.state()
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            generator().bit_generator.state = state["random"]
+        except (KeyError, TypeError, ValueError) as error:
+            self.model.load_state_dict(before["model"])
+            self.optimizer.load_state_dict(before["optimizer"])
+            generator().bit_generator.state = before["random"]
+            raise ValueError(f"{path} belongs to another model or optimizer: {error}") from error
+        self.epoch = state["epoch"]
