@@ -1,0 +1,91 @@
+"""Scratch repositories: the tests never touch the checkout that they stand in."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from workshop.git import clean_environment
+from workshop.map import Map, load_map
+
+ROOT = Path(__file__).resolve().parents[1]
+LARGE = "datasets/mnist/"  # 11 MB that no test of the machinery needs
+
+
+def run_git(folder: Path, *arguments: str, **environment: str) -> str:
+    """What git prints, as text; a failure is the test's failure, with what git said."""
+    identity = {"GIT_AUTHOR_NAME": "A Student", "GIT_AUTHOR_EMAIL": "student@example.org",
+                "GIT_COMMITTER_NAME": "A Student", "GIT_COMMITTER_EMAIL": "student@example.org",
+                "GIT_CONFIG_GLOBAL": os.devnull}  # fmt: skip
+    done = subprocess.run(
+        ["git", *arguments], cwd=folder, capture_output=True, env=clean_environment() | identity | environment, check=False
+    )
+    assert done.returncode == 0, f"git {' '.join(arguments)}: {done.stderr.decode()} {done.stdout.decode()}"
+    return done.stdout.decode("utf-8")
+
+
+def run_workshop(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`python -m workshop arguments` in a scratch repository, by its own machinery."""
+    return subprocess.run(
+        [sys.executable, "-m", "workshop", *arguments], cwd=folder, capture_output=True, text=True, encoding="utf-8",
+        env=os.environ | {"COLUMNS": "100", "PYTHONDONTWRITEBYTECODE": "1"} | environment, check=False,
+    )  # fmt: skip
+
+
+def copy_checkout(folder: Path) -> Path:
+    """A new repository with the files of this checkout, committed as main."""
+    folder.mkdir(parents=True, exist_ok=True)
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, check=True, env=clean_environment(),
+    )  # fmt: skip
+    for name in filter(None, listing.stdout.decode("utf-8").split("\0")):
+        if not name.startswith(LARGE) and (ROOT / name).exists():
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, target)
+    run_git(folder, "init", "-q", "-b", "main")
+    run_git(folder, "add", "-A")
+    run_git(folder, "commit", "-q", "-m", "main")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def map() -> Map:
+    """The map of the checkout."""
+    return load_map(ROOT)
+
+
+@pytest.fixture(scope="session")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository like a published one: main, with the stages cut. To be read only."""
+    folder = copy_checkout(tmp_path_factory.mktemp("origin"))
+    done = run_workshop(folder, "stages")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def clone(origin: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Makes plain clones of `origin`: main and the tags, as `git clone` brings them."""
+    made = iter(range(1000))
+
+    def make(at: str = "main") -> Path:
+        folder = tmp_path / f"clone{next(made)}"
+        run_git(tmp_path, "clone", "-q", str(origin), str(folder))
+        run_git(folder, "checkout", "-q", at)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def author(tmp_path: Path) -> Path:
+    """A repository of its own to write in, without stages."""
+    return copy_checkout(tmp_path / "author")

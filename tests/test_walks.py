@@ -1,0 +1,129 @@
+"""Law 3: whatever stage a student starts at and whatever they write, merging the next handout never conflicts."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from conftest import run_git
+
+from workshop.map import Map, Stage
+
+WALKS = 200
+LINES = ("x = 1", "# a remark", "    deeper = [1, 2]", "", "return result_of('Add', None)", "raise ValueError('…')",
+         '"""text"""', "# >>> not a fence", "pass", "for i in range(3):", "    print(i)")  # fmt: skip
+
+
+def write_bodies(folder: Path, stage: Stage, dice: random.Random) -> dict[str, str]:
+    """Fill the stage's stubs with text of a student's own, and return the files as they are then."""
+    written = {}
+    for path in {exercise.path for exercise in stage.exercises}:
+        lines = []
+        for line in (folder / path).read_text(encoding="utf-8").splitlines():
+            stub = re.match(r'( *)raise NotImplementedError\("stage \d\d: ', line)
+            if not stub:
+                lines.append(line)
+            elif dice.random() < 0.9:  # now and then one stays unwritten
+                lines += [stub[1] + dice.choice(LINES) for _ in range(dice.randint(0, 6))]
+                lines.append(f"{stub[1]}mine_{dice.randrange(10**9)} = True")
+            else:
+                lines.append(line)
+        if dice.random() < 0.3:  # a helper of their own, at the end or after the imports
+            lines.append(f"\n\ndef helper_{dice.randrange(10**9)}():\n    return 1")
+        if dice.random() < 0.2:  # fences thrown away
+            lines = [line for line in lines if line.strip() != "# <<<"]
+        text = "\n".join(lines) + "\n"
+        (folder / path).write_text(text, encoding="utf-8", newline="\n")
+        written[path] = text
+    return written
+
+
+def walk(origin: Path, folder: Path, map: Map, seed: int) -> int:
+    """One student's way from a random stage up. Returns the number of merges."""
+    dice = random.Random(seed)
+    start = dice.randrange(len(map.stages))
+    run_git(folder.parent, "clone", "-q", "--shared", "--no-checkout", str(origin), str(folder))
+    run_git(folder, "switch", "-q", "-c", "mine", f"stage-{map.stages[start].label}")
+    own = {path: (folder / path).read_text(encoding="utf-8") for s in map.stages[:start] for path in s.files}
+    merges, at = 0, start
+    while True:
+        own |= write_bodies(folder, map.stages[at], dice)
+        run_git(folder, "commit", "-qam", f"my stage {map.stages[at].label}")
+        if at + 1 == len(map.stages):
+            break
+        ahead = at + 1 if dice.random() < 0.8 else dice.randrange(at + 1, len(map.stages))
+        run_git(folder, "merge", "-q", "--no-edit", f"handout-{map.stages[ahead].label}")
+        merges += 1
+        for stage in map.stages[at + 1 : ahead]:  # stages leapt over are written after the merge
+            own |= write_bodies(folder, stage, dice)
+        at = ahead
+    for path, text in own.items():
+        assert (folder / path).read_text(encoding="utf-8") == text, f"walk {seed}: {path} is not as the student wrote it"
+    whole = run_git(folder, "ls-tree", "-r", "--name-only", f"handout-{map.stages[-1].label}").splitlines()
+    for path in whole:  # and no line of the handouts is lost, but the stubs that were written over
+        if path not in own and not path.startswith("datasets/"):
+            assert (folder / path).read_bytes() == git_bytes(folder, map, path), f"walk {seed}: {path}"
+    assert run_git(folder, "status", "--porcelain") == ""
+    return merges
+
+
+_handout: dict[str, bytes] = {}
+
+
+def git_bytes(folder: Path, map: Map, path: str) -> bytes:
+    if path not in _handout:
+        _handout[path] = run_git(folder, "show", f"handout-{map.stages[-1].label}:{path}").encode("utf-8")
+    return _handout[path]
+
+
+def test_random_walks(origin: Path, tmp_path: Path, map: Map) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        merges = list(pool.map(lambda seed: walk(origin, tmp_path / str(seed), map, seed), range(WALKS)))
+    assert len(merges) == WALKS
+    assert Counter(merges)[0] < WALKS / 2, "most walks must merge something"
+
+
+def test_from_the_first_stage_to_the_last(origin: Path, tmp_path: Path, map: Map) -> None:
+    """The plain way: every stage written, every handout merged, none left out."""
+    folder = tmp_path / "plain"
+    run_git(tmp_path, "clone", "-q", str(origin), str(folder))
+    run_git(folder, "switch", "-q", "-c", "mine", f"stage-{map.stages[0].label}")
+    own, dice = {}, random.Random(0)
+    for stage in map.stages:
+        if stage is not map.stages[0]:
+            run_git(folder, "merge", "-q", "--no-edit", f"handout-{stage.label}")
+        own |= write_bodies(folder, stage, dice)
+        run_git(folder, "commit", "-qam", stage.name)
+    assert all((folder / path).read_text(encoding="utf-8") == text for path, text in own.items())
+
+
+def test_a_corrected_docstring_merges_with_a_written_body(tmp_path: Path, map: Map) -> None:
+    """Why a fence stands between them: git merges changes with an unchanged line between, and no closer."""
+    from workshop.stub import make_stub
+
+    stage = map.stages[0]
+    exercise = stage.exercises[0]
+    source = 'def f(x: int) -> int:\n    """Twice x.\n\n    Old words.\n    """\n    return 2 * x\n'
+    from dataclasses import replace
+
+    tiny = replace(stage, exercises=(replace(exercise, symbol="f", path="f.py"),))
+    file = tmp_path / "f.py"
+    run_git(tmp_path, "init", "-q", "-b", "handout")
+    for branch, text in (
+        ("handout", make_stub(source, tiny, "f.py")),
+        ("mine", re.sub(r"raise .*", "y = x + x\n    return y", make_stub(source, tiny, "f.py"))),
+    ):
+        run_git(tmp_path, "switch", "-q", "-C", branch)
+        file.write_text(text, encoding="utf-8", newline="\n")
+        run_git(tmp_path, "add", "-A")
+        run_git(tmp_path, "commit", "-q", "-m", branch)
+    run_git(tmp_path, "switch", "-q", "handout")
+    file.write_text(make_stub(source.replace("Old words.", "New words."), tiny, "f.py"), encoding="utf-8", newline="\n")
+    run_git(tmp_path, "commit", "-qam", "correction")
+    run_git(tmp_path, "switch", "-q", "mine")
+    run_git(tmp_path, "merge", "-q", "--no-edit", "handout")
+    merged = file.read_text(encoding="utf-8")
+    assert "New words." in merged and "return y" in merged and "Old words." not in merged
