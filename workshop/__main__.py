@@ -40,8 +40,7 @@ def parser() -> argparse.ArgumentParser:
     add("derive", "author: bring tinytorch/ up to date with solutions/ and stages.yaml")
     records = add("records", "author: write gates/records/ anew by running the gates on their mistakes")
     records.add_argument("numbers", type=number, metavar="NN", nargs="*", help="stages; all by default")
-    tour = add("tour", "in a scratch clone, walk all stages as a student would who writes the reference")
-    tour.add_argument("--full", action="store_true", help="train every milestone in full")
+    add("tour", "in a scratch clone, walk all stages as a student would who writes the reference")
     add("bench", "compare tinytorch with PyTorch, side by side")
     add("tests", "author: the tests of the workshop itself; further arguments go to pytest")
     return root
@@ -86,7 +85,7 @@ def run(options: argparse.Namespace, rest: list[str]) -> int:
     if options.command == "tour":
         from workshop.tour import tour
 
-        return tour(options.full)
+        return tour()
     return {"stages": author.stages, "derive": author.derive, "bench": author.bench}[options.command]()
 
 

@@ -91,10 +91,10 @@ def import_package(package: Path, modules: list[str]) -> str:
             found = getattr(module, "__file__", None)
             if found is None or not Path(found).resolve().is_relative_to(package):
                 return (f"{name} was imported from {found or 'nowhere'}, not from {package}: "
-                        "another package of that name stands in its way")  # fmt: skip
+                        "another package of that name stands in its way")
     except SyntaxError as error:
-        text = (error.text or "").strip()
-        return f"{_below(error.filename, package)}, line {error.lineno}: {error.msg}\n    {text}"
+        place = f"{_below(error.filename, package)}, line {error.lineno}" if error.filename else name
+        return f"{place}: {error.msg}\n    {(error.text or '').strip()}".rstrip()
     except SystemExit as error:
         return f"importing {name} ended the program (sys.exit({error.code!r})): a module must not exit when imported"
     except BaseException as error:
@@ -128,7 +128,7 @@ def main(package: str, gate: str, events: str, *arguments: str) -> None:
         recorder.write("imported")
         tests = [f"{gate}::{test}" for test in arguments[cut + 1 :]] or [gate]
         options = ["-q", "--tb=no", "--no-header", "--assert=plain", "-p", "no:cacheprovider", "-p", "pytest_timeout",
-                   f"--timeout={TIMEOUT}", "-o", "addopts="]  # fmt: skip
+                   f"--timeout={TIMEOUT}", "-o", "addopts="]
         pytest.main([*options, *tests], plugins=[recorder])
         recorder.write("finished")
 

@@ -16,7 +16,7 @@ WHO = "TinyTorch Workshop <workshop@tinytorch.invalid>"
 WHEN = "1577836800 +0000"
 # What every tag holds, whatever its stage.
 COMMON = ("workshop/", "datasets/", "stages.yaml", "tox.ini", "toxfile.py", "pyproject.toml",
-          "README.md", "LICENSE", ".gitattributes", ".gitignore")  # fmt: skip
+          "README.md", "LICENSE", ".gitattributes", ".gitignore")
 
 
 @dataclass(frozen=True)

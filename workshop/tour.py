@@ -1,0 +1,102 @@
+"""The tour: a student who writes the reference walks all stages, in a scratch clone, and the milestones train for real."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+
+from workshop import ROOT
+from workshop.gate import Verdict, run_gate
+from workshop.git import git
+from workshop.ladder import cut, uncommitted
+from workshop.map import Map, Milestone, Stage, load_map
+from workshop.report import console
+
+PICTURES = ROOT / "runs" / "tour"
+
+
+@dataclass(frozen=True)
+class Step:
+    """What was seen at one stage."""
+
+    stage: Stage
+    stubs: Verdict
+    solved: Verdict
+    milestone: str  # "", or "2 mlp: passed"
+
+    @property
+    def as_expected(self) -> bool:
+        failed = self.stubs.points == 0 and not any(test.passed for test in self.stubs.tests)
+        return failed and self.solved.passed and (not self.milestone or self.milestone.endswith(": passed"))
+
+
+def tour() -> int:
+    """Walk all stages. Returns 0 if stubs failed, solved stages passed and milestones passed everywhere."""
+    left_out = uncommitted(ROOT)
+    if left_out:
+        console.print(f"The tour walks what is committed; {len(left_out)} changed files are left as they are.")
+    with tempfile.TemporaryDirectory(prefix="tour-", ignore_cleanup_errors=True) as scratch:
+        clone = Path(scratch) / "clone"
+        git(ROOT, "clone", "--quiet", str(ROOT), str(clone))
+        refs = cut(clone).refs
+        console.print(f"Cut {len(refs)} refs in a scratch clone.")
+        map = load_map(clone)
+        git(clone, "switch", "--quiet", "--create", "mine", f"stage-{map.stages[0].label}")
+        steps = [walk_stage(map, stage, clone) for stage in map.stages]
+    show(steps)
+    return 0 if all(step.as_expected for step in steps) else 1
+
+
+def walk_stage(map: Map, stage: Stage, clone: Path) -> Step:
+    """Bring the stage, see its stubs fail, write it, see it pass, and train what it unlocks."""
+    if stage is not map.stages[0]:
+        commit(clone, "merge", "--quiet", "--no-edit", f"handout-{stage.label}")
+    stubs = run_gate(map, stage, clone, clone)
+    git(clone, "checkout", "--quiet", f"refs/solutions/{stage.label}", "--", *stage.files)
+    commit(clone, "commit", "--quiet", "--message", f"my stage {stage.label}")
+    solved = run_gate(map, stage, clone, clone)
+    total = sum(exercise.points for exercise in stage.exercises)
+    console.print(f"{stage.slug:18} stubs {stubs.points:g} of {total:g} points, written {solved.points:g} of {total:g}")
+    milestone = map.closed_by(stage)
+    return Step(stage, stubs, solved, train(milestone, clone) if milestone and solved.passed else "")
+
+
+def commit(clone: Path, *command: str) -> None:
+    """A git command that makes a commit, by somebody: the machine may have no identity set."""
+    git(clone, "-c", "user.name=Tour", "-c", "user.email=tour@tinytorch.invalid", "-c", "commit.gpgsign=false", *command)
+
+
+def train(milestone: Milestone, clone: Path) -> str:
+    """Run a milestone in the clone, its pictures going to the checkout's runs/tour/."""
+    console.print(f"\nMilestone {milestone.number} ({milestone.name}) trains on the package of the scratch clone.")
+    out = PICTURES / f"m{milestone.number}_{milestone.name}"
+    command = [sys.executable, "-m", "workshop", "milestone", str(milestone.number), "--out", str(out)]
+    done = subprocess.run(command, cwd=clone, check=False)
+    return f"{milestone.number} {milestone.name}: {'passed' if done.returncode == 0 else 'not passed'}"
+
+
+def show(steps: list[Step]) -> None:
+    """The table, and where the pictures are."""
+    table = Table("stage", "stubs", "tests that fail", "written", "gate's tests", "milestone", box=None, padding=(0, 2))
+    for step in steps:
+        total = sum(exercise.points for exercise in step.stage.exercises)
+        tests = step.stubs.tests
+        table.add_row(
+            step.stage.slug,
+            f"{step.stubs.points:g} of {total:g}",
+            f"{sum(not test.passed for test in tests)} of {len(tests)}",
+            f"{step.solved.points:g} of {total:g}",
+            f"{sum(test.seconds for test in step.solved.tests):.2f} s",
+            step.milestone,
+        )
+    console.print()
+    console.print(table)
+    for path in sorted(PICTURES.rglob("*.png")):
+        console.print(f"picture  {path.relative_to(ROOT)}", soft_wrap=True)
+    wrong = [step.stage.slug for step in steps if not step.as_expected]
+    console.print(f"[red]Not as it should be: {', '.join(wrong)}[/]" if wrong else "[green]All as it should be.[/]")
