@@ -22,7 +22,7 @@ def run_git(folder: Path, *arguments: str, **environment: str) -> str:
     """What git prints, as text; a failure is the test's failure, with what git said."""
     identity = {"GIT_AUTHOR_NAME": "A Student", "GIT_AUTHOR_EMAIL": "student@example.org",
                 "GIT_COMMITTER_NAME": "A Student", "GIT_COMMITTER_EMAIL": "student@example.org",
-                "GIT_CONFIG_GLOBAL": os.devnull}  # fmt: skip
+                "GIT_CONFIG_GLOBAL": os.devnull}
     done = subprocess.run(
         ["git", *arguments], cwd=folder, capture_output=True, env=clean_environment() | identity | environment, check=False
     )
@@ -35,7 +35,7 @@ def run_workshop(folder: Path, *arguments: str, **environment: str) -> subproces
     return subprocess.run(
         [sys.executable, "-m", "workshop", *arguments], cwd=folder, capture_output=True, text=True, encoding="utf-8",
         env=os.environ | {"COLUMNS": "100", "PYTHONDONTWRITEBYTECODE": "1"} | environment, check=False,
-    )  # fmt: skip
+    )
 
 
 def copy_checkout(folder: Path) -> Path:
@@ -44,7 +44,7 @@ def copy_checkout(folder: Path) -> Path:
     listing = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT, capture_output=True, check=True, env=clean_environment(),
-    )  # fmt: skip
+    )
     for name in filter(None, listing.stdout.decode("utf-8").split("\0")):
         if not name.startswith(LARGE) and (ROOT / name).exists():
             target = folder / name

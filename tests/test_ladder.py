@@ -35,7 +35,7 @@ def test_ids_are_the_same_for_everybody(origin: Path, clone: Callable[..., Path]
     done = run_workshop(
         other, "stages", TZ="Asia/Kathmandu", GIT_AUTHOR_NAME="Somebody", GIT_AUTHOR_EMAIL="else@example.org",
         GIT_COMMITTER_DATE="no date at all", GIT_DIR="/nowhere", LANG="C",
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     assert refs(other) == refs(origin)
 
@@ -102,7 +102,7 @@ def test_trees_hold_what_a_student_needs_and_no_more(origin: Path, map: Map) -> 
             for milestone in map.milestones:
                 assert (milestone.script in tree) == (milestone.stages[-1] <= stage.number)
             for path in ("stages.yaml", "tox.ini", "toxfile.py", "pyproject.toml", "README.md", "LICENSE",
-                         ".gitattributes", ".gitignore", "workshop/gate.py", "datasets/manifest.json"):  # fmt: skip
+                         ".gitattributes", ".gitignore", "workshop/gate.py", "datasets/manifest.json"):
                 assert path in tree, f"{ref} lacks {path}"
 
 

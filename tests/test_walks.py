@@ -14,7 +14,7 @@ from workshop.map import Map, Stage
 
 WALKS = 200
 LINES = ("x = 1", "# a remark", "    deeper = [1, 2]", "", "return result_of('Add', None)", "raise ValueError('…')",
-         '"""text"""', "# >>> not a fence", "pass", "for i in range(3):", "    print(i)")  # fmt: skip
+         '"""text"""', "# >>> not a fence", "pass", "for i in range(3):", "    print(i)")
 
 
 def write_bodies(folder: Path, stage: Stage, dice: random.Random) -> dict[str, str]:

@@ -1,0 +1,68 @@
+"""CONTRIBUTING.md tells how to add a stage; here its example is added to a scratch copy, just as it stands there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, run_git, run_workshop
+
+
+def example() -> dict[str, str]:
+    """The files of the example: each a path alone on a line in backticks, and the block that follows."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    found = re.findall(r"^`([\w./]+)`\n\n```\w+\n(.*?)^```$", text, re.M | re.S)
+    return dict(found)
+
+
+@pytest.fixture
+def with_stage(author: Path) -> Path:
+    """A scratch copy with the example's stage added and committed."""
+    files = example()
+    entry = files.pop("stages.yaml")
+    for path, text in files.items():
+        assert not (author / path).exists()
+        (author / path).parent.mkdir(parents=True, exist_ok=True)
+        (author / path).write_text(text, encoding="utf-8", newline="\n")
+    map = (author / "stages.yaml").read_text(encoding="utf-8")
+    (author / "stages.yaml").write_text(map.replace("\nmilestones:", f"{entry}\nmilestones:"), encoding="utf-8", newline="\n")
+    for command in (["derive"], ["records", "20"]):
+        done = run_workshop(author, *command)
+        assert done.returncode == 0, done.stdout + done.stderr
+    changed = run_git(author, "status", "--porcelain", "-uall").split("\n")
+    written = {*files, "stages.yaml"}
+    made = {"tinytorch/core/norms.py", "gates/records/20_norms.json", "tinytorch/_names.py", "solutions/tinytorch/_names.py"}
+    assert {line[3:] for line in changed if line} == written | made, "one file, one gate, mistakes, a lesson, an entry; no more"
+    assert len(written) == 5
+    run_git(author, "add", "-A")
+    run_git(author, "commit", "-qm", "stage 20")
+    return author
+
+
+def test_the_stage_is_cut_and_judged(with_stage: Path) -> None:
+    done = run_workshop(with_stage, "stages")
+    assert done.returncode == 0, done.stderr
+    run_git(with_stage, "switch", "-q", "-c", "mine", "stage-20")
+    stub = run_workshop(with_stage, "gate", "20")
+    assert stub.returncode == 1 and re.search(r"euclidean_norm +20 +not written yet", stub.stdout), stub.stdout
+    path = with_stage / "tinytorch/core/norms.py"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(re.sub(r"raise NotImpl.*", "return (x * x).sum()", text), encoding="utf-8")
+    wrong = run_workshop(with_stage, "gate", "20")
+    assert wrong.returncode == 1 and "That is the result of: the root is forgotten." in wrong.stdout, wrong.stdout
+    path.write_text(re.sub(r"raise NotImpl.*", "return (x * x).sum() ** 0.5", text), encoding="utf-8")
+    right = run_workshop(with_stage, "gate", "20")
+    assert right.returncode == 0 and "20 of 20 points" in right.stdout, right.stdout
+
+
+def test_the_public_name_is_found(with_stage: Path) -> None:
+    run_workshop(with_stage, "stages")
+    assert '"euclidean_norm": ("tinytorch.core.norms", 20)' in run_git(with_stage, "show", "stage-01:tinytorch/_names.py")
+
+
+def test_every_file_that_the_page_names_exists() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    outside = re.sub(r"```.*?```", "", text, flags=re.S)
+    for path in re.findall(r"`((?:tests|workshop|benchmarks|datasets)/[\w/.]*)`", outside):
+        assert (ROOT / path).exists(), path
