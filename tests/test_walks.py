@@ -8,7 +8,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from conftest import run_git
+from conftest import run_git, run_workshop
 
 from workshop.map import Map, Stage
 
@@ -98,6 +98,28 @@ def test_from_the_first_stage_to_the_last(origin: Path, tmp_path: Path, map: Map
         own |= write_bodies(folder, stage, dice)
         run_git(folder, "commit", "-qam", stage.name)
     assert all((folder / path).read_text(encoding="utf-8") == text for path, text in own.items())
+
+
+def test_a_correction_reaches_who_merged_before(author: Path, tmp_path: Path, map: Map) -> None:
+    """A course runs; a docstring and a gate are corrected; who has written stage 01 merges the new handout-02."""
+    stage = map.stages[0]
+    assert run_workshop(author, "stages").returncode == 0
+    folder = tmp_path / "student"
+    run_git(tmp_path, "clone", "-q", str(author), str(folder))
+    run_git(folder, "switch", "-q", "-c", "mine", f"stage-{stage.label}")
+    own = write_bodies(folder, stage, random.Random(1))
+    run_git(folder, "commit", "-qam", "my work")
+    mine = [line for text in own.values() for line in text.splitlines() if "mine_" in line]
+    for path in (f"solutions/{stage.files[0]}", stage.gate):
+        text = (author / path).read_text(encoding="utf-8")
+        (author / path).write_text(text.replace('"""', '"""Corrected. ', 1), encoding="utf-8", newline="\n")
+    run_git(author, "commit", "-qam", "correction")
+    assert run_workshop(author, "stages", "--correct").returncode == 0
+    run_git(folder, "fetch", "-q", "--tags", "--force")
+    run_git(folder, "merge", "-q", "--no-edit", f"handout-{map.stages[1].label}")
+    after = "".join((folder / path).read_text(encoding="utf-8") for path in own)
+    assert mine and all(line in after for line in mine), "a line of the student's is lost"
+    assert "Corrected. " in after and "Corrected. " in (folder / stage.gate).read_text(encoding="utf-8")
 
 
 def test_a_corrected_docstring_merges_with_a_written_body(tmp_path: Path, map: Map) -> None:

@@ -35,7 +35,8 @@ def parser() -> argparse.ArgumentParser:
     milestone = add("milestone", "train a milestone's model on your package; further arguments go to its script")
     milestone.add_argument("number", type=number, metavar="N")
     milestone.add_argument("--package", type=Path, default=ROOT, help="folder that holds tinytorch/, such as solutions")
-    add("stages", "cut the stages: tags stage-NN and handout-NN, refs/solutions/NN")
+    stages = add("stages", "cut the stages: tags stage-NN and handout-NN, refs/solutions/NN")
+    stages.add_argument("--correct", action="store_true", help="build on the tags that students have already merged")
     add("list", "show the map")
     add("derive", "author: bring tinytorch/ up to date with solutions/ and stages.yaml")
     records = add("records", "author: write gates/records/ anew by running the gates on their mistakes")
@@ -80,13 +81,15 @@ def run(options: argparse.Namespace, rest: list[str]) -> int:
         return run_tests(rest)
     from workshop import author
 
+    if options.command == "stages":
+        return author.stages(options.correct)
     if options.command == "records":
         return author.records(options.numbers)
     if options.command == "tour":
         from workshop.tour import tour
 
         return tour()
-    return {"stages": author.stages, "derive": author.derive, "bench": author.bench}[options.command]()
+    return {"derive": author.derive, "bench": author.bench}[options.command]()
 
 
 def run_tests(rest: list[str]) -> int:

@@ -13,9 +13,9 @@ from workshop.map import load_map
 from workshop.report import console
 
 
-def stages() -> int:
+def stages(correct: bool) -> int:
     """Cut the ladder, and show it."""
-    done = cut(ROOT)
+    done = cut(ROOT, correct=correct)
     table = Table("stage", "handout-NN", "stage-NN", "refs/solutions/NN", box=None, padding=(0, 2), header_style="dim")
     for stage in load_map().stages:
         refs = (f"refs/tags/handout-{stage.label}", f"refs/tags/stage-{stage.label}", f"refs/solutions/{stage.label}")

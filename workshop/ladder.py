@@ -65,8 +65,12 @@ def rungs(map: Map) -> Iterator[Rung]:
         before = stage
 
 
-def cut(root: Path = ROOT, commit: str = "HEAD") -> Cut:
+def cut(root: Path = ROOT, commit: str = "HEAD", correct: bool = False) -> Cut:
     """Write all refs of the ladder, cut from what `commit` holds. The work tree and the index are never touched.
+
+    Args:
+        correct: put the new ladder on top of the one that is there, so that who has merged handouts of the old one gets
+            the corrections with the next. Otherwise a ladder begins anew, with the same ids everywhere.
 
     Raises:
         WorkshopError: `commit` has no solutions/, or a branch or a tag that is not the workshop's own has a name
@@ -83,10 +87,16 @@ def cut(root: Path = ROOT, commit: str = "HEAD") -> Cut:
     check(map, source, blobs)
     ladder = list(rungs(map))
     _refuse_foreign(root, [ref for rung in ladder for ref in rung.refs])
-    git(root, "fast-import", "--quiet", "--force", "--date-format=raw", stdin=b"".join(_stream(map, ladder, source, blobs)))
-    written = git_text(root, "for-each-ref", "--format=%(refname) %(objectname)", "refs/tags", "refs/solutions")
-    ids = dict(line.split() for line in written.splitlines())
+    before = {ref: id for ref, id in _ids(root).items() if correct and "/handout-" in ref}
+    stream = b"".join(_stream(map, ladder, source, blobs, before))
+    git(root, "fast-import", "--quiet", "--force", "--date-format=raw", stdin=stream)
+    ids = _ids(root)
     return Cut({ref: ids[ref] for rung in ladder for ref in rung.refs}, uncommitted(root))
+
+
+def _ids(root: Path) -> dict[str, str]:
+    listing = git_text(root, "for-each-ref", "--format=%(refname) %(objectname)", "refs/tags", "refs/solutions")
+    return dict(line.split() for line in listing.splitlines())
 
 
 def uncommitted(root: Path) -> list[str]:
@@ -129,18 +139,21 @@ def _refuse_foreign(root: Path, refs: list[str]) -> None:
             )
 
 
-def _stream(map: Map, ladder: list[Rung], source: dict[str, str], blobs: dict[str, str]) -> Iterator[bytes]:
-    """What `git fast-import` reads."""
+def _stream(
+    map: Map, ladder: list[Rung], source: dict[str, str], blobs: dict[str, str], before: dict[str, str]
+) -> Iterator[bytes]:
+    """What `git fast-import` reads. `before`: commits of an earlier ladder to build on, by their ref."""
     marks: dict[str, int] = {}
     for mark, rung in enumerate(ladder, 1):
         marks.update(dict.fromkeys(rung.refs, mark))
         first = rung.refs[0]
-        if not rung.parents:
+        parents = [f":{marks[parent]}" for parent in rung.parents] + [before[ref] for ref in rung.refs if ref in before]
+        if not parents:
             yield f"reset {first}\n\n".encode()  # or a root commit would land on what the ref points to now
         yield f"commit {first}\nmark :{mark}\nauthor {WHO} {WHEN}\ncommitter {WHO} {WHEN}\n".encode()
         yield _data(rung.message)
-        for word, parent in zip(("from", "merge"), rung.parents):
-            yield f"{word} :{marks[parent]}\n".encode()
+        for word, parent in zip(("from", "merge", "merge"), parents):
+            yield f"{word} {parent}\n".encode()
         yield b"deleteall\n"
         for path, content in sorted(_tree(map, rung, source, blobs).items()):
             if content is None:
