@@ -27,10 +27,12 @@ LEAST = {"autograd": 15, "spatial": 15}  # mistakes of a stage; eight elsewhere
 each_stage = pytest.mark.parametrize("stage", MAP.stages, ids=[stage.slug for stage in MAP.stages])
 
 
-def judge(stage: Stage, solved: Iterable[int], stubbed: Iterable[int] = (), only: tuple[str, ...] = ()) -> Verdict:
+def judge(
+    stage: Stage, solved: Iterable[int], stubbed: Iterable[int] = (), only: tuple[str, ...] = (), fork: bool = True
+) -> Verdict:
     """The gate's verdict on a package with these stages, and no others, in it."""
     with scratch_package(assemble(MAP, SOURCE, set(solved), set(stubbed))) as package:
-        return run_gate(MAP, stage, package, ROOT, only)
+        return run_gate(MAP, stage, package, ROOT, only, fork)
 
 
 def complaints(verdict: Verdict) -> list[str]:
@@ -48,9 +50,9 @@ def earlier(stage: Stage) -> set[int]:
 @each_stage
 def test_passes_alone(stage: Stage) -> None:
     """With nothing but its needs, and theirs, present (laws 4 and 5), and in the opposite order."""
-    verdict = judge(stage, MAP.closure([stage.number]))
+    verdict = judge(stage, MAP.closure([stage.number]), fork=False)
     assert verdict.passed, complaints(verdict)
-    backward = judge(stage, MAP.closure([stage.number]), only=tuple(test.id for test in reversed(verdict.tests)))
+    backward = judge(stage, MAP.closure([stage.number]), only=tuple(test.id for test in reversed(verdict.tests)), fork=False)
     assert backward.passed, complaints(backward)
     assert [test.id for test in backward.tests] == [test.id for test in reversed(verdict.tests)]
 
@@ -99,7 +101,7 @@ def test_any_single_stub_is_named(stage: Stage) -> None:
 
     def without(symbol: str, path: str) -> Verdict:
         with scratch_package(files | {path: make_stub(SOURCE[path], stage, path, only={symbol})}) as package:
-            return run_gate(MAP, stage, package, ROOT)
+            return run_gate(MAP, stage, package, ROOT, fork=True)
 
     with ThreadPoolExecutor(2) as pool:
         verdicts = pool.map(lambda exercise: without(exercise.symbol, exercise.path), stage.exercises)

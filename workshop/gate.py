@@ -7,12 +7,13 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from workshop import ROOT, WorkshopError
+from workshop.forks import QUIET, forked
 from workshop.map import Exercise, Map, Stage
 from workshop.observe import alike
 from workshop.stub import is_stub
@@ -100,19 +101,19 @@ def require_present(stage: Stage, root: Path) -> None:
 
 
 def run_gate(
-    map: Map, stage: Stage, package: Path | None = None, root: Path = ROOT, only: Sequence[str] = (), python: str = ""
+    map: Map, stage: Stage, package: Path | None = None, root: Path = ROOT, only: Sequence[str] = (), fork: bool = False
 ) -> Verdict:
     """Judge the package in the folder `package` (default: the checkout's own) by the stage's gate.
 
     Args:
         only: ids of the tests to run, in that order; all by default.
-        python: the interpreter to run it with.
+        fork: save the start of a process, where many packages are judged in a row (`workshop/forks.py`).
     """
     require_present(stage, root)
     package = package or root
     if not (package / "tinytorch").is_dir():
         raise WorkshopError(f"{package} holds no folder tinytorch/, which is what the gate judges")
-    events, died = _run_judge(stage, package, root, only, python or sys.executable)
+    events, died = _run_judge(stage, package, root, only, forked if fork else _spawned)
     unwritten, unreadable = _unwritten(stage, package)
     broken = next((event["text"] for event in events if event["event"] == "broken"), "") or unreadable
     tests = _tests(events)
@@ -124,28 +125,30 @@ def run_gate(
 
 
 def _run_judge(
-    stage: Stage, package: Path, root: Path, only: Sequence[str], python: str
+    stage: Stage, package: Path, root: Path, only: Sequence[str], start: Callable[[list[str], Path, int], str]
 ) -> tuple[list[dict[str, Any]], str]:
     """The judge's events, and how it died: "" if it came to its end."""
     modules = [path.removesuffix(".py").replace("/", ".") for path in stage.files]
-    # Without bytecode: Python takes an edit of the same size within the same second for no edit.
-    environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    environment.pop("PYTEST_ADDOPTS", None)
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "events.jsonl"
         path.touch()
-        command = [python, "-m", "workshop.judge", str(package), stage.gate, str(path), *modules, "--", *only]
-        try:
-            done = subprocess.run(
-                command, cwd=root, env=environment, capture_output=True, stdin=subprocess.DEVNULL, timeout=PATIENCE
-            )
-            died = done.stderr.decode("utf-8", "replace").strip()[-400:] or f"exit code {done.returncode}"
-        except subprocess.TimeoutExpired:
-            died = "timeout"
+        died = start([str(package), stage.gate, str(path), *modules, "--", *only], root, PATIENCE)
         lines = path.read_text(encoding="utf-8").splitlines()
     events = [json.loads(line) for line in lines if line.endswith("}")]
     ended = any(event["event"] in ("finished", "broken") for event in events)
     return events, "" if ended else died
+
+
+def _spawned(arguments: list[str], root: Path, patience: int) -> str:
+    """Run the judge; what it said last, or "timeout"."""
+    command = [sys.executable, "-m", "workshop.judge", *arguments]
+    try:
+        done = subprocess.run(
+            command, cwd=root, env=os.environ | QUIET, capture_output=True, stdin=subprocess.DEVNULL, timeout=patience
+        )
+    except subprocess.TimeoutExpired:
+        return "timeout"
+    return done.stderr.decode("utf-8", "replace").strip()[-400:] or f"exit code {done.returncode}"
 
 
 def _tests(events: list[dict[str, Any]]) -> list[Test]:

@@ -82,22 +82,18 @@ def scratch_package(files: dict[str, str]) -> Iterator[Path]:
         yield Path(folder)
 
 
-def judge_mistake(map: Map, stage: Stage, mistake: Mistake, source: dict[str, str], root: Path = ROOT) -> Verdict:
-    """What the stage's gate says of the reference with one mistake in it."""
-    with scratch_package(apply(mistake, stage, source)) as folder:
-        return run_gate(map, stage, folder, root)
-
-
 def judge_all(map: Map, stages: Sequence[Stage], root: Path = ROOT) -> dict[int, list[tuple[Mistake, Verdict]]]:
-    """Every mistake of `stages` with its gate's verdict, two at a time, with progress."""
+    """Every mistake of `stages`, judged by the tests about its exercise, two at a time, with progress."""
     solutions = reference(root)
     jobs = [(stage, mistake) for stage in stages for mistake in load_mistakes(stage, root)]
     # Only the stages that a stage needs are there: what its gate sees must not depend on later ones.
     sources = {s.number: assemble(map, solutions, map.closure([s.number]), ()) for s in stages}
+    tests = {s.number: _tests_by_exercise(map, s, sources[s.number], root) for s in stages}
 
     def judge(job: tuple[Stage, Mistake]) -> Verdict:
         stage, mistake = job
-        return judge_mistake(map, stage, mistake, sources[stage.number], root)
+        with scratch_package(apply(mistake, stage, sources[stage.number])) as folder:
+            return run_gate(map, stage, folder, root, tests[stage.number][mistake.symbol], fork=True)
 
     found: dict[int, list[tuple[Mistake, Verdict]]] = {stage.number: [] for stage in stages}
     with ThreadPoolExecutor(2) as pool:
@@ -105,6 +101,22 @@ def judge_all(map: Map, stages: Sequence[Stage], root: Path = ROOT) -> dict[int,
         for (stage, mistake), verdict in zip(jobs, verdicts):
             found[stage.number].append((mistake, verdict))
     return found
+
+
+def _tests_by_exercise(map: Map, stage: Stage, source: dict[str, str], root: Path) -> dict[str, list[str]]:
+    """The ids of the gate's tests about each exercise; a WorkshopError if the reference itself does not pass."""
+    with scratch_package(source) as folder:
+        verdict = run_gate(map, stage, folder, root, fork=True)
+    failed = [f"{test.id}: {'; '.join(test.failure['lines'])}" for test in verdict.tests if test.failure]
+    if verdict.broken or failed:
+        raise WorkshopError(f"the reference does not pass gate {stage.label}: {verdict.broken or failed[0]}")
+    about: dict[str, list[str]] = {exercise.symbol: [] for exercise in stage.exercises}
+    for test in verdict.tests:
+        about.setdefault(test.exercise, []).append(test.id)
+    for symbol, tests in about.items():
+        if not tests:
+            raise WorkshopError(f"{stage.gate} has no test about {symbol}")
+    return about
 
 
 def record_of(judged: list[tuple[Mistake, Verdict]]) -> dict[str, Any]:

@@ -1,0 +1,56 @@
+"""Judging many packages in a row: each in a process of its own, forked from one that has NumPy and pytest loaded."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from functools import cache
+from multiprocessing.context import BaseContext
+from pathlib import Path
+
+# What a judge's process is told. Without bytecode, since Python takes an edit of the same size within the same second
+# for no edit; without pytest's further plugins and options, since a gate must judge the same on every machine.
+QUIET = {
+    "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    "PYTEST_ADDOPTS": "",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONUTF8": "1",
+}
+
+
+@cache
+def _context() -> BaseContext:
+    """A server that forks, where the platform has it; elsewhere every process starts from nothing."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["numpy", "pytest", "pytest_timeout", "workshop.judge"])
+    return context
+
+
+def forked(arguments: list[str], root: Path, patience: int) -> str:
+    """Run the judge; how it ended, or "timeout"."""
+    process = _context().Process(target=_judge, args=(arguments, str(root)), daemon=True)
+    process.start()
+    process.join(patience)
+    if process.is_alive():
+        process.kill()
+        process.join()
+        return "timeout"
+    return f"exit code {process.exitcode}"
+
+
+def _judge(arguments: list[str], root: str) -> None:
+    """In the new process: its output goes nowhere, and then it is a judge like any other."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nowhere, stream)
+    os.chdir(root)
+    os.environ.update(QUIET)
+    sys.dont_write_bytecode = True
+    sys.path.insert(0, root)
+
+    from workshop.judge import main
+
+    main(*arguments)
