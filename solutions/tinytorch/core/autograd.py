@@ -17,7 +17,7 @@ from tinytorch.core.random import generator
 from tinytorch.core.rules import RULES, Function
 from tinytorch.core.tensor import Tensor, plug_in, recording
 
-__all__ = ["Function", "accumulate", "checkpoint", "no_grad", "record", "topological_order", "unbroadcast"]
+__all__ = ["Function", "accumulate", "checkpoint", "no_grad", "recompute", "record", "topological_order", "unbroadcast"]
 
 # The tape
 
@@ -25,24 +25,36 @@ __all__ = ["Function", "accumulate", "checkpoint", "no_grad", "record", "topolog
 def record(op: Any, result: Tensor, inputs: tuple[Tensor, ...], saved: dict[str, Any]) -> None:
     """Remember how `result` was made: give it a `grad_fn`, and let it require a gradient.
 
+    The door (`result_of` in `tensor.py`) calls this when one of `inputs` requires a gradient and memory is on.
+
     Args:
-        op: a name such as "Add", whose rule is `RULES["AddBackward"]`, or a Function that is ready to use.
+        op: a name such as "Add", whose rule is a new `RULES["AddBackward"]()`; or a Function that is ready to use.
         inputs: become the Function's `inputs`.
         saved: becomes attributes of the Function, one per name.
+
+    Raises:
+        LookupError: there is no rule of that name; the message names it.
     """
-    function = op if isinstance(op, Function) else RULES[f"{op}Backward"]()
-    function.inputs = inputs
-    vars(function).update(saved)
-    result.requires_grad, result.grad_fn = True, function
+    if not isinstance(op, Function):
+        if f"{op}Backward" not in RULES:
+            raise LookupError(f"no rule for {op}: expected a class {op}Backward(Function)")
+        op = RULES[f"{op}Backward"]()
+    op.inputs = inputs
+    vars(op).update(saved)
+    result.requires_grad, result.grad_fn = True, op
+
+
+# The engine
 
 
 def topological_order(root: Function) -> list[Function]:
     """`root` and all Functions that lead to it, each once, and each before the ones that made its inputs.
 
-    Takes time linear in the size of the graph, and no recursion: Python stops after 1,000 nested calls.
+    A Function's `inputs` are tensors; the `grad_fn` of each, if it has one, is a Function before it. Takes time
+    linear in the size of the graph, and no recursion: Python stops after 1,000 nested calls.
 
     Raises:
-        RuntimeError: a part of the graph was freed by an earlier backward().
+        RuntimeError: a Function on the way is `freed`; the message says that the graph was freed.
     """
     order: list[Function] = []
     seen: set[Function] = set()
@@ -63,28 +75,41 @@ def topological_order(root: Function) -> list[Function]:
 def unbroadcast(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Undo broadcasting: sum `gradient` over the axes that an operand of `shape` was stretched along.
 
+    Broadcasting puts axes in front, and stretches axes of length 1. The result has just `shape`.
+
+    Raises:
+        ValueError: `shape` does not broadcast to that of `gradient`; both are named.
+
     >>> unbroadcast(np.ones((4, 3)), (1, 3))
     array([[4., 4., 4.]])
     """
     if gradient.shape == shape:
         return gradient
     added = gradient.ndim - len(shape)
+    if added < 0 or any(length not in (1, got) for length, got in zip(shape, gradient.shape[added:])):
+        raise ValueError(f"a gradient of shape {gradient.shape} came for a tensor of shape {shape}, which it does not fit")
     stretched = [added + axis for axis, length in enumerate(shape) if length == 1]
-    return gradient.sum(axis=(*range(added), *stretched), keepdims=True).reshape(shape)
+    return gradient.sum(axis=(*range(added), *stretched)).reshape(shape)
 
 
 def accumulate(leaf: Tensor, gradient: np.ndarray) -> None:
-    """Add `gradient` to `leaf.grad`, in the leaf's dtype, and without sharing memory with anybody."""
+    """Add `gradient` to `leaf.grad`, an array of the leaf's dtype that shares its memory with nobody.
+
+    `grad` is None before the first time. A gradient that somebody holds already is not changed: the sum is a new array.
+    """
     if leaf.grad is None:
         leaf.grad = np.array(gradient, dtype=leaf.dtype)
     else:
-        leaf.grad = leaf.grad + gradient.astype(leaf.dtype, copy=False)
+        leaf.grad = np.asarray(leaf.grad + gradient, dtype=leaf.dtype)  # NumPy gives a scalar, no array, for 0-d + 0-d
 
 
 def backward(tensor: Tensor, gradient: Any = None) -> None:
-    """Send `gradient` from `tensor` back to every leaf that requires one, and free the graph on the way.
+    """Send `gradient` from `tensor` back to every leaf that requires one: `tensor.backward(gradient)` comes here.
 
-    A tensor used several times gets the sum over all its uses. Leaves add to what an earlier call left.
+    A leaf is a tensor without `grad_fn`; it adds to what an earlier call left in its `grad`, and no other tensor gets
+    one. A tensor used several times sends the sum over all its uses further, once. What lies behind is let go of: each
+    Function's attributes are cleared (`vars(function).clear()`) and it is marked `freed`.
+    `first_gradient` looks at the arguments, `sent_back` asks a rule, `unbroadcast` brings its answer into shape.
 
     Args:
         gradient: an array or a Tensor of the tensor's shape; None means 1 and needs one element.
@@ -92,13 +117,13 @@ def backward(tensor: Tensor, gradient: Any = None) -> None:
     Raises:
         RuntimeError: `tensor` requires no gradient, has several elements and no `gradient` came, or the graph
             was freed by an earlier call.
-        ValueError: `gradient` has another shape.
+        ValueError: `gradient` has another shape, or a rule answers with one that does not fit.
     """
-    arriving = {tensor.grad_fn: _first_gradient(tensor, gradient)}
+    arriving = {tensor.grad_fn: first_gradient(tensor, gradient)}
     if tensor.grad_fn is None:
         return accumulate(tensor, arriving[None])
     for function in topological_order(tensor.grad_fn):
-        for source, grad in _sent_back(function, arriving.pop(function, None)):
+        for source, grad in sent_back(function, arriving.pop(function, None)):
             grad = unbroadcast(grad, source.shape)
             if source.grad_fn is None:
                 accumulate(source, grad)
@@ -110,7 +135,8 @@ def backward(tensor: Tensor, gradient: Any = None) -> None:
         function.freed = True
 
 
-def _first_gradient(tensor: Tensor, gradient: Any) -> np.ndarray:
+def first_gradient(tensor: Tensor, gradient: Any) -> np.ndarray:
+    """`gradient` as an array that fits `tensor`; 1 if it is None. Raises what `backward` says."""
     if not tensor.requires_grad:
         raise RuntimeError("backward(): nothing that made this tensor has requires_grad=True")
     if gradient is None:
@@ -123,21 +149,32 @@ def _first_gradient(tensor: Tensor, gradient: Any) -> np.ndarray:
     return gradient
 
 
-def _sent_back(function: Function, gradient: np.ndarray | None) -> list[tuple[Tensor, np.ndarray]]:
-    """The inputs of `function` that want a gradient, each with the one that the rule gives it."""
-    if gradient is None:  # every rule on the way here answered None
+def sent_back(function: Function, gradient: np.ndarray | None) -> list[tuple[Tensor, np.ndarray]]:
+    """The inputs of `function` that want a gradient, each with the one that the rule answers for it.
+
+    Args:
+        gradient: what arrived at the Function's result; None if nothing did, and then nothing is sent back.
+    """
+    if gradient is None:
         return []
-    gradients = function.backward(gradient)
+    gradients = function.backward(np.asarray(gradient))
     gradients = gradients if isinstance(gradients, (tuple, list)) else (gradients,)
     if len(gradients) != len(function.inputs):
         name, inputs = type(function).__name__, len(function.inputs)
         raise ValueError(f"{name}.backward: expected a gradient for each of {inputs} inputs, got {len(gradients)}")
-    return [(tensor, g) for tensor, g in zip(function.inputs, gradients) if g is not None and tensor.requires_grad]
+    pairs = zip(function.inputs, gradients)
+    return [(tensor, np.asarray(grad)) for tensor, grad in pairs if grad is not None and tensor.requires_grad]
+
+
+# Remembering less
 
 
 @contextmanager
 def no_grad() -> Iterator[None]:
-    """Inside `with no_grad():` nothing is remembered; afterwards all is as it was, whatever happened inside."""
+    """Inside `with no_grad():` nothing is remembered; afterwards all is as it was, whatever happened inside.
+
+    `recording(False)` in `tensor.py` switches the door's memory off and returns how it was.
+    """
     before = recording(False)
     try:
         yield
@@ -148,42 +185,59 @@ def no_grad() -> Iterator[None]:
 def checkpoint(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     """`function(*inputs)` without keeping what it computes on the way: on the way back it is computed again.
 
-    Random numbers come out the same the second time. Parameters that `function` uses get their gradients too.
-    Source: Chen et al. 2016, "Training deep nets with sublinear memory cost".
+    The result is recorded (call `record` yourself) as "Checkpoint" made from `inputs`, saved: function, and
+    random_state, which is `generator().bit_generator.state` before the run. This holds whatever the inputs require,
+    since parameters that `function` uses are out of the door's sight; only where memory is off anyway, nothing is.
+
+    Args:
+        function: uses parameters and `inputs`, but no other tensors that were computed: those must be inputs.
+
+    Source: Chen et al. 2016, "Training deep nets with sublinear memory cost", arXiv:1604.06174.
     """
-    node = CheckpointBackward()
-    node.function, node.random_state = function, generator().bit_generator.state
+    random_state = generator().bit_generator.state
     before = recording(False)
     try:
         result = function(*inputs).detach()
     finally:
         recording(before)
-    if before:  # parameters inside `function` are out of sight here, so it is remembered whatever the inputs are
-        record(node, result, inputs, {})
+    if before:
+        record("Checkpoint", result, inputs, {"function": function, "random_state": random_state})
     return result
 
 
+def recompute(
+    function: Callable[..., Tensor], inputs: tuple[Tensor, ...], random_state: dict[str, Any], gradient: np.ndarray
+) -> tuple[np.ndarray | None, ...]:
+    """Run `function` again with memory on, send `gradient` back through it, and return the gradient of each input.
+
+    It runs on detached copies of `inputs`, which require gradients where the originals do: the way back ends there.
+    Random numbers come out as they did from `random_state`; afterwards the generator goes on as if nothing had been
+    drawn. Parameters that `function` uses get their gradients on the way.
+    """
+    random = generator().bit_generator
+    now, random.state = random.state, random_state
+    before = recording(True)
+    try:
+        leaves = [tensor.detach() for tensor in inputs]
+        for leaf, tensor in zip(leaves, inputs):
+            leaf.requires_grad = tensor.requires_grad
+        result = function(*leaves)
+    finally:
+        random.state = now
+        recording(before)
+    if result.requires_grad:
+        result.backward(gradient)
+    return tuple(leaf.grad for leaf in leaves)
+
+
 class CheckpointBackward(Function):
-    """Computes the forward pass again, this time with the tape on, and goes back through that."""
+    """What `checkpoint` leaves on the tape."""
 
     function: Callable[..., Tensor]
     random_state: dict[str, Any]
 
     def backward(self, grad_output: np.ndarray) -> Any:
-        random = generator().bit_generator
-        now, random.state = random.state, self.random_state
-        before = recording(True)
-        try:
-            leaves = [tensor.detach() for tensor in self.inputs]
-            for leaf, tensor in zip(leaves, self.inputs):
-                leaf.requires_grad = tensor.requires_grad
-            result = self.function(*leaves)
-        finally:
-            random.state = now
-            recording(before)
-        if result.requires_grad:
-            result.backward(grad_output)
-        return tuple(leaf.grad for leaf in leaves)
+        return recompute(self.function, self.inputs, self.random_state, grad_output)
 
 
 plug_in(sys.modules[__name__])

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from tinytorch.core.arrays import as_array
 from tinytorch.core.random import generator
-from tinytorch.core.tensor import Tensor
+from tinytorch.core.tensor import Tensor, floating
 
 __all__ = ["Dropout", "Layer", "Linear", "Sequential", "he_normal", "xavier_uniform"]
 
@@ -17,8 +18,17 @@ __all__ = ["Dropout", "Layer", "Linear", "Sequential", "he_normal", "xavier_unif
 class Layer:
     """A function of tensors that owns parameters.
 
-    Whatever a layer keeps in an attribute without a leading underscore is found by its name: a Tensor is part
-    of its state (and a parameter if it requires a gradient), a Layer is a part of it, and so are those in lists.
+    Whatever a layer keeps in an attribute without a leading underscore is found by its name: a Tensor belongs
+    to its state (and is a parameter if it requires a gradient), a Layer is a part of it, and so are the Tensors
+    and Layers in lists and tuples.
+
+    >>> class Scale(Layer):
+    ...     def __init__(self):
+    ...         self.factor = Tensor([2.0], requires_grad=True)
+    ...     def forward(self, x):
+    ...         return x * self.factor
+    >>> [name for name, _ in Scale().named_tensors()]
+    ['factor']
     """
 
     training = True
@@ -41,17 +51,25 @@ class Layer:
                 yield from ((f"{name}.{i}", part) for i, part in enumerate(value) if isinstance(part, kind))
 
     def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Every Tensor of this layer and its parts, named by the path to it: `"0.weight"`."""
+        """Every Tensor of this layer and its parts, named by the path to it: `"0.weight"`.
+
+        A layer's own Tensors come first, then those of its parts, both in the order in which the attributes were
+        set. A Tensor in a list is named by its place there, `"scales.0"`. Tied ones come under each of their names.
+        """
         yield from self._members(Tensor)
         for name, part in self._members(Layer):
             yield from ((f"{name}.{inner}", tensor) for inner, tensor in part.named_tensors())
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
-        """Every Tensor that requires a gradient, once, with its name: `named_tensors` knows where to look.
+        """Pairs (name, Tensor) of all that require a gradient: `named_tensors` above finds every Tensor, and its name.
 
-        A Tensor that is used in two places (tied weights) comes once, under its first name.
+        A Tensor that is used in two places (tied weights) comes once, under its first name: an optimizer that met
+        it twice would change it twice. Two Tensors with the same values are not one.
+
+        >>> [name for name, _ in Sequential(Linear(2, 3), Linear(3, 1, bias=False)).named_parameters()]
+        ['0.weight', '0.bias', '1.weight']
         """
-        seen = set()
+        seen: set[int] = set()
         for name, tensor in self.named_tensors():
             if tensor.requires_grad and id(tensor) not in seen:
                 seen.add(id(tensor))
@@ -62,27 +80,39 @@ class Layer:
         return [tensor for _, tensor in self.named_parameters()]
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """A copy of the values of every tensor (parameters or not), by name. Later training leaves it alone."""
+        """The values of every Tensor of `named_tensors`, parameters or not, by name.
+
+        NumPy arrays, and copies: training, which changes the parameters in place, leaves them as they are.
+        """
         return {name: tensor.data.copy() for name, tensor in self.named_tensors()}
 
     def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
-        """Take over the values of `state`. All of it fits, or nothing is changed.
+        """Take over the values of `state`, such as `state_dict` returned. All of it fits, or nothing is changed.
+
+        Every Tensor stays the object that it is, since an optimizer holds it, keeps its dtype, and gets values of
+        its own: it shares no memory with `state`. Tensors are those of `named_tensors`.
 
         Raises:
-            ValueError: a name is missing or unknown, or a shape differs; the message names it.
+            ValueError: a name is missing or unknown, or a shape differs, even if it would broadcast; the message
+                names the Tensor, and both shapes.
+            TypeError: something else than numbers (`as_array` knows what is).
         """
         own = dict(self.named_tensors())
         if own.keys() != state.keys():
             missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
             raise ValueError(f"load_state_dict: missing {missing}, unknown {unknown}")
+        arrays = {name: as_array(state[name], tensor.dtype) for name, tensor in own.items()}
         for name, tensor in own.items():
-            if tensor.shape != np.shape(state[name]):
-                raise ValueError(f"load_state_dict: {name} is {tensor.shape}, got {np.shape(state[name])}")
+            if tensor.shape != arrays[name].shape:
+                raise ValueError(f"load_state_dict: {name} is {tensor.shape}, got {arrays[name].shape}")
         for name, tensor in own.items():
-            tensor.data[...] = state[name]
+            tensor.data[...] = arrays[name]
 
     def train(self, mode: bool = True) -> Layer:
-        """Switch this layer and all its parts to training (or, with False, to evaluation). Returns the layer."""
+        """Set `training` of this layer, its parts and their parts to `mode`: training, or with False evaluation.
+
+        `self._members(Layer)` gives the parts. Returns the layer, so that `model = Model().train()` can be written.
+        """
         self.training = mode
         for _, part in self._members(Layer):
             part.train(mode)
@@ -97,7 +127,8 @@ def xavier_uniform(fan_in: int, fan_out: int) -> np.ndarray:
     """Weights (fan_in, fan_out) as float32, uniform in ±√(6 / (fan_in + fan_out)); from the package's `generator()`.
 
     Their variance, 2 / (fan_in + fan_out), keeps signals and gradients from growing or fading through layers
-    that are linear around 0, such as those with Tanh. Source: Glorot and Bengio 2010.
+    that are linear around 0, such as those with Tanh. Source: Glorot and Bengio 2010, "Understanding the
+    difficulty of training deep feedforward neural networks", equation 16.
     """
     bound = math.sqrt(6 / (fan_in + fan_out))
     return generator().uniform(-bound, bound, (fan_in, fan_out)).astype(np.float32)
@@ -106,7 +137,7 @@ def xavier_uniform(fan_in: int, fan_out: int) -> np.ndarray:
 def he_normal(fan_in: int, fan_out: int) -> np.ndarray:
     """Weights (fan_in, fan_out) as float32, normal with variance 2 / fan_in; from the package's `generator()`.
 
-    The 2 makes up for the half that ReLU sets to zero. Source: He et al. 2015, arXiv:1502.01852.
+    The 2 makes up for the half that ReLU sets to zero. Source: He et al. 2015, arXiv:1502.01852, equation 10.
     """
     return generator().normal(0, math.sqrt(2 / fan_in), (fan_in, fan_out)).astype(np.float32)
 
@@ -132,13 +163,19 @@ class Linear(Layer):
         self.bias = Tensor(np.zeros(out_features, np.float32), requires_grad=True) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """(…, in_features) -> (…, out_features).
+        """(…, in_features) -> (…, out_features), for any number of leading axes, also none.
+
+        Made of tensor operations, through which gradients reach `x`, `self.weight` and `self.bias`.
 
         Raises:
-            ValueError: the last axis of `x` has another length; shape and expectation are named.
+            ValueError: the last axis of `x` has another length than `in_features`; the message names the layer
+                (Linear), `in_features` and the shape of `x`.
+
+        >>> Linear(3, 2)(Tensor([1.0, 2.0, 3.0])).shape
+        (2,)
         """
         if x.ndim == 0 or x.shape[-1] != self.in_features:
-            raise ValueError(f"Linear: expected (…, {self.in_features}), got {x.shape}")
+            raise ValueError(f"Linear({self.in_features}, {self.out_features}): expected (…, {self.in_features}), got {x.shape}")
         product = x @ self.weight
         return product if self.bias is None else product + self.bias
 
@@ -151,13 +188,16 @@ class Sequential(Layer):
 
     def __init__(self, *layers: Callable[[Tensor], Tensor]) -> None:
         for position, layer in enumerate(layers):
-            if not callable(layer):
-                raise TypeError(f"Sequential: expected layers, got {type(layer).__name__} at position {position}")
+            if not callable(layer) or isinstance(layer, type):
+                raise TypeError(f"Sequential: expected layers, such as Linear(2, 8), got {layer!r:.60} at {position}")
             setattr(self, str(position), layer)
         self._layers = layers
 
     def forward(self, x: Tensor) -> Tensor:
-        """The result of the last part, each being given what the one before it returned (`self._layers`)."""
+        """The result of the last of `self._layers`, each being called with what the one before it returned.
+
+        Without parts, `x` itself.
+        """
         for layer in self._layers:
             x = layer(x)
         return x
@@ -181,11 +221,14 @@ class Dropout(Layer):
         self.p = p
 
     def forward(self, x: Tensor, training: bool | None = None) -> Tensor:
-        """`x` with some elements dropped, and the others divided by 1 - p so that the mean stays what it was.
+        """`x` with each element set to zero with probability p, and the others divided by 1 - p.
 
-        Draws from the package's `generator()`; in evaluation, or with p = 0, `x` itself comes back.
+        The division keeps the expected value of each element what it was. Every element, and every call, draws
+        anew from the package's `generator()`. With p = 1 all are zero. In evaluation, or with p = 0, `x` comes back
+        as it is. Made of tensor operations, through which the gradient reaches those elements that were kept.
 
         Args:
+            x: floats, of any shape.
             training: whether to drop; None means the layer's mode, `self.training`.
         """
         training = self.training if training is None else training
@@ -193,4 +236,4 @@ class Dropout(Layer):
             return x
         kept = generator().random(x.shape, dtype=np.float32) >= self.p
         scale = 1 / (1 - self.p) if self.p < 1 else 0.0
-        return x * Tensor(kept * scale, dtype=x.dtype)
+        return x * (kept * floating(x).dtype.type(scale))

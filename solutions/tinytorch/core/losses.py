@@ -12,9 +12,10 @@ __all__ = ["BinaryCrossEntropyLoss", "CrossEntropyLoss", "MSELoss", "log_softmax
 
 
 def log_softmax(x: Tensor, dim: int = -1) -> Tensor:
-    """x - log Σ exp(x) along `dim`, through the door as "LogSoftmax", saved: output, dim.
+    """x - log Σ exp(x) along `dim`, through the door as "LogSoftmax", saved: output (the resulting array), dim.
 
-    Exact for logits of ±1e4, where log(softmax(x)) is -inf: the largest element is taken off before exp.
+    Of the shape and float dtype of `x`; integers become float32. Finite for logits of ±1e4, where exp overflows and
+    log(softmax(x)) is -inf: with the largest element m taken off first, log Σ exp(x) = m + log Σ exp(x - m).
 
     >>> log_softmax(Tensor([0.0, 10000.0]))
     Tensor([-10000.      0.], dtype=float32)
@@ -63,21 +64,30 @@ class MSELoss(Loss):
     """Mean squared error."""
 
     def forward(self, predictions: Tensor, targets: Any) -> Tensor:
-        """mean((predictions - targets)²), made of tensor operations, so that it needs no rule of its own.
+        """mean((predictions - targets)²), a tensor of shape ().
+
+        Made of tensor operations, so that it needs no rule of its own.
+
+        Args:
+            predictions: of any shape.
+            targets: a Tensor, an array or a list of the same shape. Unless a Tensor, it takes the dtype of the
+                predictions: an array of float64 would draw the whole way back into float64.
 
         Raises:
-            ValueError: the shapes differ (`same_shape` above checks), even where they would broadcast.
+            ValueError: the shapes differ, even where they would broadcast, or there are no elements (`same_shape`
+                above checks both).
 
         >>> MSELoss()(Tensor([1.0, 2.0]), Tensor([1.0, 4.0])).item()
         2.0
         """
         same_shape("MSELoss", predictions, values_of(targets))
-        difference = predictions - targets
+        predictions = floating(predictions)
+        difference = predictions - (targets if isinstance(targets, Tensor) else Tensor(targets, dtype=predictions.dtype))
         return (difference * difference).mean()
 
 
 class BinaryCrossEntropyLoss(Loss):
-    """-t log p - (1 - t) log(1 - p), the mean over all elements."""
+    """-t log p - (1 - t) log(1 - p), the mean over all elements; p predicted, t wanted."""
 
     def forward(self, predictions: Tensor, targets: Any) -> Tensor:
         """The loss of probabilities `predictions`, through the door as "BinaryCrossEntropy", saved: targets.
@@ -85,11 +95,19 @@ class BinaryCrossEntropyLoss(Loss):
         Logarithms below -100 count as -100, as in PyTorch, so that a certain mistake costs 100 and not infinity.
 
         Args:
-            predictions: probabilities from 0 to 1, of any shape.
-            targets: of the same shape, from 0 to 1; saved as an array of the predictions' dtype.
+            predictions: probabilities from 0 to 1, of any shape; what Sigmoid gives.
+            targets: a Tensor, an array or a list of the same shape, from 0 to 1; saved as an array of the
+                predictions' dtype.
+
+        Returns:
+            A tensor of shape (), of the predictions' dtype.
 
         Raises:
-            ValueError: the shapes differ (`same_shape` checks), or a prediction lies outside 0 to 1.
+            ValueError: the shapes differ (`same_shape` checks), or a prediction lies outside 0 to 1 or is no number;
+                the message names the smallest and the largest prediction.
+
+        >>> round(BinaryCrossEntropyLoss()(Tensor([0.5, 1.0]), Tensor([1.0, 1.0])).item(), 4)
+        0.3466
         """
         predictions = floating(predictions)
         p, t = predictions.data, values_of(targets).astype(predictions.dtype)
@@ -116,31 +134,46 @@ class CrossEntropyLoss(Loss):
         self.label_smoothing = label_smoothing
 
     def goals(self, classes: np.ndarray, logits: np.ndarray) -> np.ndarray:
-        """The probabilities wanted, (batch, number of classes), in the dtype of `logits`; each row sums to 1."""
+        """The probabilities wanted, (batch, number of classes); each row sums to 1.
+
+        Every class is wanted with ε / (number of classes), the right one with 1 - ε besides.
+
+        Args:
+            classes: the right class of each row, integers (batch,).
+            logits: (batch, number of classes); gives the shape and the dtype.
+
+        >>> CrossEntropyLoss(label_smoothing=0.2).goals(np.array([1]), np.zeros((1, 4))).round(2)
+        array([[0.05, 0.85, 0.05, 0.05]])
+        """
         count = logits.shape[1]
         goals = np.full(logits.shape, self.label_smoothing / count, logits.dtype)
         goals[np.arange(len(classes)), classes] += 1 - self.label_smoothing
         return goals
 
     def forward(self, predictions: Tensor, targets: Any) -> Tensor:
-        """The mean over the batch of -Σ goals · log softmax(predictions).
+        """The mean over the batch of -Σ goals · log softmax(predictions), a tensor of shape ().
 
         Through the door as "CrossEntropy" with `predictions` as its input, saved: log_probabilities, goals, both
-        (batch, classes). Use `log_softmax` on a detached tensor for its values; `checked` looks at the arguments.
+        arrays (batch, classes). `log_softmax` of a detached tensor gives the values without asking the tape; `checked`
+        below looks at the arguments. Where the goal is 0 nothing is added, even for a logit of -inf.
 
         Args:
-            predictions: logits (batch, classes), any real numbers.
-            targets: the right classes, integers (batch,).
+            predictions: logits (batch, classes), any real numbers; -inf rules a class out.
+            targets: the right classes, integers (batch,): a Tensor, an array or a list.
 
         Raises:
-            ValueError: shapes that do not fit, or a class that does not exist.
+            ValueError: shapes that do not fit, or a class that does not exist; the message names them.
             TypeError: targets that are not integers.
+
+        >>> round(CrossEntropyLoss()(Tensor([[0.0, 0.0], [0.0, 10.0]]), [0, 1]).item(), 4)
+        0.3466
         """
         predictions = floating(predictions)
         classes = self.checked(predictions, values_of(targets))
-        log_probabilities = log_softmax(predictions.detach()).data
-        goals = self.goals(classes, log_probabilities)
-        loss = -(goals * log_probabilities).sum() / predictions.dtype.type(len(classes))
+        log_probabilities = log_softmax(predictions.detach()).data  # (batch, classes)
+        goals = self.goals(classes, log_probabilities)  # (batch, classes)
+        wanted = goals > 0  # 0 · -inf would be no number
+        loss = -(goals[wanted] * log_probabilities[wanted]).sum() / predictions.dtype.type(len(classes))
         return result_of("CrossEntropy", loss, predictions, log_probabilities=log_probabilities, goals=goals)
 
     @staticmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -16,20 +17,19 @@ class Optimizer:
     """Holds parameters and changes their values, in place, by their gradients, which it only reads.
 
     Args:
-        params: Tensors that require a gradient.
+        params: Tensors that require a gradient, each once, such as `model.parameters()`.
         settings: the numbers that steer the step; each is an attribute that may be changed between steps.
 
     Attributes:
-        state: per parameter, in their order, the arrays that the optimizer remembers, by name.
+        params: the parameters, a list.
+        state: for each parameter, in that order, a dict of what the optimizer remembers of it; empty at first.
     """
 
     def __init__(self, params: Iterable[Tensor], **settings: Any) -> None:
+        if isinstance(params, Tensor):
+            raise TypeError(f"{type(self).__name__}: expected a list of parameters, got a Tensor; write [parameter]")
         self.params = list(params)
-        for position, parameter in enumerate(self.params):
-            if not isinstance(parameter, Tensor) or not parameter.requires_grad:
-                raise TypeError(f"{type(self).__name__}: parameter {position} is no Tensor that requires a gradient")
-        if not self.params:
-            raise ValueError(f"{type(self).__name__}: expected parameters, got none")
+        _check_parameters(type(self).__name__, self.params)
         self._settings = tuple(settings)
         vars(self).update(settings)
         self.state: list[dict[str, Any]] = [{} for _ in self.params]
@@ -39,7 +39,10 @@ class Optimizer:
         return [(p, state) for p, state in zip(self.params, self.state) if p.grad is not None]
 
     def zero_grad(self) -> None:
-        """Forget the gradients: every parameter's `grad` becomes None, and no array is touched."""
+        """Forget the gradients: every parameter's `grad` becomes None.
+
+        No array is written to: somebody else may still hold it.
+        """
         for parameter in self.params:
             parameter.grad = None
 
@@ -47,32 +50,54 @@ class Optimizer:
         """Change every parameter that has a gradient."""
         raise TypeError(f"{type(self).__name__} defines no step")
 
+    def settings(self) -> dict[str, Any]:
+        """The numbers that steer the step, as they are now: `{"lr": 0.01, …}`."""
+        return {name: getattr(self, name) for name in self._settings}
+
     def state_dict(self) -> dict[str, Any]:
-        """A copy of settings and state, from which `load_state_dict` goes on as if nothing had happened."""
-        return {
-            "settings": {name: getattr(self, name) for name in self._settings},
-            "state": [{name: np.copy(value) for name, value in state.items()} for state in self.state],
-        }
+        """`{"settings": …, "state": …}`: `settings()` and `self.state` as they are now.
+
+        A copy: later steps leave it alone. From it `load_state_dict` goes on as if nothing had happened.
+        """
+        return {"settings": self.settings(), "state": deepcopy(self.state)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned; nothing is changed unless all of it fits.
+        """Take over a copy of the settings and the state that `state_dict()` returned, here or in another program.
+
+        `check_fits` says whether it fits. If it does not, nothing is changed.
 
         Raises:
             ValueError: other settings, another number of parameters, or arrays of other shapes.
         """
-        settings, states = state_dict["settings"], state_dict["state"]
+        self.check_fits(state_dict)
+        vars(self).update(deepcopy(state_dict["settings"]))
+        self.state = deepcopy(state_dict["state"])
+
+    def check_fits(self, state_dict: dict[str, Any]) -> None:
+        """Raise a ValueError unless `state_dict` is one of an optimizer like this, for parameters like these."""
+        settings, states = state_dict.get("settings", {}), state_dict.get("state", [])
         if set(settings) != set(self._settings):
             raise ValueError(f"load_state_dict: expected settings {sorted(self._settings)}, got {sorted(settings)}")
         if len(states) != len(self.params):
-            raise ValueError(f"load_state_dict: expected {len(self.params)} parameters, got {len(states)}")
+            raise ValueError(f"load_state_dict: expected state for {len(self.params)} parameters, got {len(states)}")
         for position, (parameter, state) in enumerate(zip(self.params, states)):
             for name, value in state.items():
-                if np.shape(value) not in ((), parameter.shape):
+                if isinstance(value, np.ndarray) and value.shape != parameter.shape:
                     raise ValueError(
-                        f"load_state_dict: {name} of parameter {position} is {np.shape(value)}, not {parameter.shape}"
+                        f"load_state_dict: {name} of parameter {position} is {value.shape}, not {parameter.shape}"
                     )
-        vars(self).update({name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()})
-        self.state = [{name: np.copy(value) for name, value in state.items()} for state in states]
+
+
+def _check_parameters(owner: str, parameters: list[Any]) -> None:
+    if not parameters:
+        raise ValueError(f"{owner}: expected parameters, got none")
+    for position, parameter in enumerate(parameters):
+        if not isinstance(parameter, Tensor) or not parameter.requires_grad:
+            raise TypeError(f"{owner}: parameter {position} is no Tensor that requires a gradient")
+        if parameter.grad_fn is not None:
+            raise ValueError(f"{owner}: parameter {position} is the result of an operation; expected a leaf")
+    if len({id(parameter) for parameter in parameters}) < len(parameters):
+        raise ValueError(f"{owner}: a parameter comes twice, and would take two steps for one")
 
 
 def _not_negative(owner: str, **numbers: float) -> None:
@@ -97,13 +122,15 @@ class SGD(Optimizer):
         super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay)
 
     def step(self) -> None:
-        """One step for every parameter that has a gradient.
+        """One step for every parameter p that has a gradient; `self.with_gradient()` gives them with their state.
 
             g = gradient + weight_decay · p
             velocity = momentum · velocity + g        (the first velocity is g)
             p = p - lr · velocity
 
-        `state["velocity"]` holds the velocity, an array of its own. The gradient itself is only read.
+        p changes in place, in its own dtype: whoever holds `p.data` sees it. The gradient is only read, never
+        written to, and not kept: `state["velocity"]`, of p's shape, is an array of its own. Without momentum
+        (0) p moves by g, and nothing is remembered.
         """
         for parameter, state in self.with_gradient():
             gradient = parameter.grad + self.weight_decay * parameter.data if self.weight_decay else parameter.grad
@@ -122,7 +149,7 @@ class AdamW(Optimizer):
 
     Args:
         lr: learning rate.
-        betas: how much of the running means of the gradient and of its square is kept at each step.
+        betas: β₁ and β₂, how much of the running means of the gradient and of its square is kept at each step.
         eps: added to the root, so that nothing is divided by zero.
         weight_decay: share of the parameter, times lr, taken off at each step.
     """
@@ -136,36 +163,39 @@ class AdamW(Optimizer):
         weight_decay: float = 0.01,
     ) -> None:
         _not_negative("AdamW", lr=lr, eps=eps, weight_decay=weight_decay)
-        if not all(0 <= beta < 1 for beta in betas):
-            raise ValueError(f"AdamW: expected betas from 0 up to, not including, 1, got {betas}")
-        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"AdamW: expected two betas from 0 up to, not including, 1, got {betas}")
+        super().__init__(params, lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay)
 
     def step(self) -> None:
-        """One step for every parameter that has a gradient; t counts the steps of that parameter from 1.
+        """One step for every parameter p that has a gradient; `self.with_gradient()` gives them with their state.
 
             p = p · (1 - lr · weight_decay)
             mean   = β₁ · mean   + (1 - β₁) · gradient
             square = β₂ · square + (1 - β₂) · gradient²
             p = p - lr · (mean / (1 - β₁ᵗ)) / (√(square / (1 - β₂ᵗ)) + eps)
 
-        `state["mean"]` and `state["square"]` start as zeros; `state["steps"]` holds t. The gradient is only read.
+        `state["mean"]` and `state["square"]`, of p's shape and dtype, start as zeros. `state["steps"]` holds t, an
+        integer: 1 in the first step of this parameter; a step in which it has no gradient is none. p changes in
+        place, in its own dtype: whoever holds `p.data` sees it. The gradient is only read, and not kept.
         """
         beta1, beta2 = self.betas
         for parameter, state in self.with_gradient():
             if not state:
                 state.update(steps=0, mean=np.zeros_like(parameter.data), square=np.zeros_like(parameter.data))
-            state["steps"] = t = int(state["steps"]) + 1
+            state["steps"] += 1
+            correction1, correction2 = (1 - beta ** state["steps"] for beta in self.betas)
             mean, square, gradient = state["mean"], state["square"], parameter.grad
-            parameter.data *= 1 - self.lr * self.weight_decay
+            scratch = np.empty_like(mean)  # the only temporary: AdamW is bound by memory, not by arithmetic
             mean *= beta1
-            mean += (1 - beta1) * gradient
-            scratch = gradient * gradient  # one scratch array, reused: AdamW is bound by memory, not by arithmetic
-            scratch *= 1 - beta2
+            mean += np.multiply(gradient, 1 - beta1, out=scratch)
             square *= beta2
+            np.multiply(gradient, gradient, out=scratch)
+            scratch *= 1 - beta2
             square += scratch
-            np.divide(square, 1 - beta2**t, out=scratch)
-            np.sqrt(scratch, out=scratch)
-            scratch += self.eps
+            np.sqrt(square, out=scratch)
+            scratch += self.eps * correction2**0.5  # both sides of the fraction times √(1 - β₂ᵗ): a pass less
             np.divide(mean, scratch, out=scratch)
-            scratch *= self.lr / (1 - beta1**t)
+            scratch *= self.lr * correction2**0.5 / correction1
+            parameter.data *= 1 - self.lr * self.weight_decay
             parameter.data -= scratch

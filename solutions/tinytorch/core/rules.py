@@ -1,11 +1,13 @@
 """Stage 05: the rules, how a gradient goes back through each operation of stages 01 to 04.
 
-A rule answers with one gradient per input, of the shape that the operation computed with: the engine
-in `autograd.py` undoes broadcasting. `AddBackward` and `MeanBackward` are given as patterns.
+A rule answers with one gradient per input, of the shape that the operation computed with: where an operand was
+broadcast, the engine in `autograd.py` undoes it. A rule reads `grad_output` and never changes it, since others may
+hold the same array. `AddBackward`, `SubBackward`, `NegBackward` and `MeanBackward` are given as patterns.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -22,10 +24,11 @@ class Function:
     """One operation that was done, and the rule that sends a gradient back through it.
 
     A subclass named `AddBackward` is the rule of the operation "Add". An operation of your own defines
-    `forward` as well, and is used as `MyFunction.apply(x)`.
+    `forward` as well, and is used as `MyFunction.apply(x)`; what `backward` will need, `forward` leaves in `self`.
 
     Attributes:
         inputs: the tensors that went in; () once the graph is freed.
+        freed: whether an earlier `backward()` came through here and let go of everything.
         (others): whatever the operation saved at the door, such as `self.axis`.
     """
 
@@ -53,7 +56,10 @@ class Function:
 
     @classmethod
     def apply(cls, *inputs: Tensor) -> Tensor:
-        """Run `forward` on the inputs' values, and remember it."""
+        """Run `forward` on the inputs' values, and remember it. A TypeError if one of them is no Tensor."""
+        for tensor in inputs:
+            if not isinstance(tensor, Tensor):
+                raise TypeError(f"{cls.__name__}.apply: expected Tensors, got {type(tensor).__name__}")
         function = cls()
         function.inputs = inputs
         return result_of(function, function.forward(*(tensor.data for tensor in inputs)), *inputs)
@@ -80,27 +86,28 @@ class NegBackward(Function):
 class MulBackward(Function):
     def backward(self, grad_output: np.ndarray) -> Any:
         """d(ab) = b da + a db."""
-        a, b = self.inputs
-        return grad_output * b.data, grad_output * a.data
+        a, b = (tensor.data for tensor in self.inputs)
+        return grad_output * b, grad_output * a
 
 
 class DivBackward(Function):
     def backward(self, grad_output: np.ndarray) -> Any:
         """d(a / b) = da / b - a db / b²."""
-        a, b = self.inputs
-        return grad_output / b.data, -grad_output * a.data / b.data**2
+        a, b = (tensor.data for tensor in self.inputs)
+        return grad_output / b, -grad_output * (a / b / b)
 
 
 class PowBackward(Function):
     def backward(self, grad_output: np.ndarray) -> Any:
-        """d(aᵇ) = b aᵇ⁻¹ da + aᵇ ln(a) db; where b = 0 nothing comes from a, where a = 0 nothing comes from b.
+        """d(aᵇ) = b aᵇ⁻¹ da + aᵇ ln(a) db; 0 for a where b = 0, and 0 for b where a = 0 and b ≥ 0, as in PyTorch.
 
-        Work out the second part only if b needs it: the logarithm of a negative a does not exist.
+        Work out the second part only if b needs it (`self.needs(1)`, else None): in `x ** 2` nobody does, and the
+        logarithm of a negative x does not exist.
         """
         a, b = (tensor.data for tensor in self.inputs)
         # a ** (b - 1) is infinite at a = b = 0; any exponent will do where the factor b is zero.
         from_a = grad_output * b * a ** np.where(b == 0, 1, b - 1)
-        from_b = grad_output * a**b * np.log(np.where(a == 0, 1, a)) if self.needs(1) else None
+        from_b = grad_output * a**b * np.log(np.where((a == 0) & (b >= 0), 1, a)) if self.needs(1) else None
         return from_a, from_b
 
 
@@ -108,20 +115,29 @@ class MatmulBackward(Function):
     def backward(self, grad_output: np.ndarray) -> Any:
         """d(AB): dA = G Bᵀ, dB = Aᵀ G, matrix by matrix in a batch. A vector is a matrix with one row or column.
 
-        A product costs as much as the forward pass: leave out the one that nobody needs (`self.needs`).
+        A product costs as much as the forward pass: answer None for an operand that nobody asks about (`self.needs`).
+        A batch may be left unsummed where an operand had none: that is broadcasting, which the engine undoes.
         """
         a, b = (tensor.data for tensor in self.inputs)
-        a_rows = a if a.ndim > 1 else a[None, :]  # (…, m, k)
-        b_columns = b if b.ndim > 1 else b[:, None]  # (…, k, n)
-        grad = grad_output if a.ndim > 1 else np.expand_dims(grad_output, -1 if b.ndim == 1 else -2)
-        grad = grad if b.ndim > 1 else grad[..., None]  # (…, m, n)
-        from_a = grad @ np.swapaxes(b_columns, -1, -2) if self.needs(0) else None
-        from_b = np.swapaxes(a_rows, -1, -2) @ grad if self.needs(1) else None
+        rows = a if a.ndim > 1 else a[None, :]  # (…, m, k)
+        columns = b if b.ndim > 1 else b[:, None]  # (…, k, n)
+        grad = grad_output if b.ndim > 1 else grad_output[..., None]
+        grad = grad if a.ndim > 1 else grad[..., None, :]  # (…, m, n)
+        from_a = grad @ np.swapaxes(columns, -1, -2) if self.needs(0) else None
+        from_b = _rows_times_grad(rows, grad, columns) if self.needs(1) else None
         if a.ndim == 1 and from_a is not None:
             from_a = from_a[..., 0, :]
         if b.ndim == 1 and from_b is not None:
             from_b = from_b[..., 0]
         return from_a, from_b
+
+
+def _rows_times_grad(rows: np.ndarray, grad: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Aᵀ G; if B is one matrix for a whole batch, as one large product, which leaves no batch to be summed."""
+    if columns.ndim == 2:
+        count = math.prod(rows.shape[:-1])
+        rows, grad = rows.reshape(count, rows.shape[-1]), grad.reshape(count, grad.shape[-1])
+    return np.swapaxes(rows, -1, -2) @ grad
 
 
 class ReshapeBackward(Function):
@@ -143,9 +159,16 @@ class IndexBackward(Function):
     index: Any
 
     def backward(self, grad_output: np.ndarray) -> Any:
-        """Zeros, with the gradient added where the elements came from; one taken twice gets both."""
+        """Zeros, with the gradient added where the elements came from: `self.index`. One taken twice gets both.
+
+        `zeros[index] += grad` forgets all but the last of those that name the same place; `np.add.at` does not.
+        """
         gradient = np.zeros_like(self.inputs[0].data)
-        np.add.at(gradient, self.index, grad_output)
+        parts = self.index if isinstance(self.index, tuple) else (self.index,)
+        if any(isinstance(part, (list, np.ndarray)) for part in parts):
+            np.add.at(gradient, self.index, grad_output)
+        else:  # numbers and slices take nothing twice, and np.add.at is tens of times slower
+            gradient[self.index] = grad_output
         return gradient
 
 
@@ -176,7 +199,7 @@ class MeanBackward(_Reduction):
 
 class MaxBackward(_Reduction):
     def backward(self, grad_output: np.ndarray) -> Any:
-        """The largest element gets the gradient; equal largest ones share it, so that no gradient is made up."""
+        """The largest element gets the gradient; ties share it: what they get together must be what came."""
         x = self.inputs[0].data
         largest = x == x.max(axis=self.axis, keepdims=True)
         return self.spread(grad_output) * largest / largest.sum(axis=self.axis, keepdims=True, dtype=x.dtype)

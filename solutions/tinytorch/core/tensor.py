@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Tensor", "as_array", "as_tensor", "floating", "gradient_at", "operands", "plug_in", "recording", "result_of"]
+from tinytorch.core.arrays import as_array
+
+__all__ = ["Tensor", "as_tensor", "floating", "gradient_at", "operands", "plug_in", "recording", "result_of"]
 
 _tape: Any = None  # stage 05 plugs itself in here
 _recording = True
@@ -37,8 +39,8 @@ def result_of(op: Any, data: np.ndarray, *inputs: Tensor, **saved: Any) -> Tenso
     Args:
         op: the operation's name, such as "Add"; its gradient rule is then the class `AddBackward`.
         data: the values of the result; kept, not copied.
-        inputs: the tensors that the gradient flows back to.
-        saved: what the rule will need besides the inputs, such as `axis=1`.
+        inputs: the tensors that the gradient flows back to: the operands themselves, not tensors made of their values.
+        saved: what the rule will need besides the inputs, such as `axis=1`; each operation says which names.
     """
     result = Tensor.__new__(Tensor)
     result.data = np.asarray(data)
@@ -64,37 +66,6 @@ def gradient_at(function: Any, x: Tensor, gradient: np.ndarray | None = None) ->
     leaf.requires_grad = True
     function(leaf).backward(gradient)
     return leaf.grad
-
-
-def as_array(data: Any, dtype: Any = None) -> np.ndarray:
-    """A new NumPy array of `data`, with the dtype that the package's conventions give it.
-
-    Arrays and NumPy scalars keep their dtype (float64 stays float64, integers stay integers), also inside
-    lists. Python floats become float32, Python integers int64, Python booleans bool. `dtype`, if given, decides.
-
-    Args:
-        data: a number, a (nested) list or tuple of numbers, or an array. The result never shares its memory.
-        dtype: a NumPy dtype, or its name.
-
-    Raises:
-        ValueError: a nested list whose rows differ in length.
-        TypeError: anything that holds something else than numbers.
-
-    >>> as_array([1.5, 2]).dtype, as_array([1, 2]).dtype, as_array(np.float64(3)).dtype
-    (dtype('float32'), dtype('int64'), dtype('float64'))
-    """
-    try:
-        array = np.array(data, dtype=dtype)
-    except ValueError as error:
-        raise ValueError(f"expected numbers in rows of equal length, got {data!r:.60}") from error
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"expected numbers, got {type(data).__name__} {data!r:.60}")
-    first = data
-    while isinstance(first, (list, tuple)) and first:
-        first = first[0]
-    if dtype is None and not isinstance(first, (np.ndarray, np.generic)):
-        array = array.astype({"f": np.float32, "i": np.int64}.get(array.dtype.kind, array.dtype))
-    return array
 
 
 def as_tensor(value: Any, like: Tensor) -> Tensor:
@@ -185,14 +156,14 @@ class Tensor:
     def backward(self, gradient: Any = None) -> None:
         """Send `gradient` (default: 1, for a tensor with one element) back to all that made this tensor.
 
-        Raises:
-            RuntimeError: before stage 05, when there is no tape that could have remembered anything.
+        Before stage 05 that is a RuntimeError: there is no tape yet that could have remembered anything.
         """
         if _tape is None:
             raise RuntimeError("backward(): gradients wake up in stage 05 (autograd)")
         _tape.backward(self, gradient)
 
-    # Arithmetic, elementwise; shapes broadcast as in NumPy. Subtraction shows the pattern.
+    # Arithmetic, elementwise, into new memory; `other` is a Tensor, an array or a number, and shapes broadcast as in
+    # NumPy: (2, 1) with (1, 3) gives (2, 3). `operands` makes Tensors of both sides; subtraction shows the pattern.
 
     def __sub__(self, other: Any) -> Tensor:
         """`self - other`, through the door as "Sub"."""
@@ -204,23 +175,28 @@ class Tensor:
         return result_of("Neg", -self.data, self)
 
     def __add__(self, other: Any) -> Tensor:
-        """`self + other`, through the door as "Add". `other`: a Tensor, an array or a number."""
+        """`self + other`, through the door as "Add".
+
+        >>> Tensor([[1], [2]]) + Tensor([0.5, 0.25])
+        Tensor([[1.5  1.25]
+                [2.5  2.25]], dtype=float32)
+        """
         a, b = operands(self, other)
         return result_of("Add", a.data + b.data, a, b)
 
     def __mul__(self, other: Any) -> Tensor:
-        """`self * other`, through the door as "Mul". `other`: a Tensor, an array or a number."""
+        """`self * other`, element by element, through the door as "Mul"."""
         a, b = operands(self, other)
         return result_of("Mul", a.data * b.data, a, b)
 
     def __truediv__(self, other: Any) -> Tensor:
-        """`self / other`, through the door as "Div". Integers are divided as float32, never rounded down."""
+        """`self / other`, through the door as "Div". Integers are divided as float32 (`floating`): 7 / 2 is 3.5."""
         a, b = operands(self, other)
         a, b = floating(a), floating(b)
         return result_of("Div", a.data / b.data, a, b)
 
     def __pow__(self, other: Any) -> Tensor:
-        """`self ** other`, through the door as "Pow". `other`: a Tensor, an array or a number."""
+        """`self ** other`, element by element, through the door as "Pow". Integers stay integers."""
         a, b = operands(self, other)
         return result_of("Pow", a.data**b.data, a, b)
 
@@ -235,10 +211,11 @@ class Tensor:
         """Matrix product `self @ other`, through the door as "Matmul".
 
         (m, k) @ (k, n) -> (m, n). Leading axes are batches and broadcast: (b, m, k) @ (k, n) -> (b, m, n).
-        A vector on the left is a row, on the right a column; its axis is dropped from the result.
+        A vector on the left is a row, on the right a column; its axis is dropped from the result. `other` is a
+        Tensor or an array; dtypes meet as in `+`.
 
         Raises:
-            ValueError: the inner lengths differ, or an operand is a single number; both shapes are named.
+            ValueError: the inner lengths k differ, or an operand is a single number; the message names both shapes.
 
         >>> Tensor([[1.0, 2.0]]).matmul(Tensor([[3.0], [4.0]])).item()
         11.0
@@ -258,57 +235,65 @@ class Tensor:
     def reshape(self, *shape: Any) -> Tensor:
         """The same elements, in the same (row-major) order, in another shape; door "Reshape".
 
+        Shares this tensor's memory where the order of its elements in memory allows that.
+
         Args:
             shape: the new lengths, as numbers or as one tuple; one of them may be -1, which means "the rest".
 
         Raises:
-            ValueError: the number of elements would change; both shapes are named.
+            ValueError: the number of elements would change; the message names both shapes.
         """
         if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
             shape = tuple(shape[0])
         try:
-            return result_of("Reshape", self.data.reshape(shape), self)
+            data = self.data.reshape(shape)
         except ValueError as error:
             raise ValueError(f"reshape: {self.size} elements of shape {self.shape} do not fit {shape}") from error
+        return result_of("Reshape", data, self)
 
     def transpose(self, dim0: int, dim1: int) -> Tensor:
-        """The tensor with two axes exchanged, a view of the same memory; door "Transpose", saved: dim0, dim1."""
+        """Two axes exchanged, in a view of the same memory; negative ones count from the end.
+
+        Door "Transpose", saved: dim0, dim1. A dim that does not exist is a ValueError (NumPy's AxisError is one).
+        """
         return result_of("Transpose", np.swapaxes(self.data, dim0, dim1), self, dim0=dim0, dim1=dim1)
 
     def __getitem__(self, index: Any) -> Tensor:
         """`self[index]` for all that NumPy can index with, and Tensors; door "Index", saved: index.
 
-        The saved index holds arrays where `index` held Tensors.
+        Numbers and slices give views of the same memory; lists, masks and Tensors copy what they select. A Tensor may
+        be the index or stand in a tuple of them; the saved index holds its array instead.
         """
         parts = index if isinstance(index, tuple) else (index,)
         parts = tuple(part.data if isinstance(part, Tensor) else part for part in parts)
         index = parts if isinstance(index, tuple) else parts[0]
         return result_of("Index", self.data[index], self, index=index)
 
-    # Reductions: `axis` is None (all), a number or a tuple; negative axes count from the end.
+    # Reductions: `axis` is None (all), a number or a tuple of them; negative axes count from the end. What was reduced
+    # disappears from the shape, or with `keepdims` stays as an axis of length 1.
 
     def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        """Sum over `axis`; with `keepdims` the axis stays, with length 1. Door "Sum", saved: axis, keepdims."""
+        """Sum over `axis`; of integers an integer. Door "Sum", saved: axis, keepdims."""
         return result_of("Sum", self.data.sum(axis=axis, keepdims=keepdims), self, axis=axis, keepdims=keepdims)
 
     def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        """Mean over `axis` (of integers, as float32). Door "Mean", saved: axis, keepdims."""
+        """Mean over `axis`; of integers as float32 (`floating`). Door "Mean", saved: axis, keepdims."""
         x = floating(self)
         return result_of("Mean", x.data.mean(axis=axis, keepdims=keepdims), x, axis=axis, keepdims=keepdims)
 
     def max(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        """Largest value over `axis`. Door "Max", saved: axis, keepdims."""
+        """Largest value over `axis`, without its place. Door "Max", saved: axis, keepdims."""
         return result_of("Max", self.data.max(axis=axis, keepdims=keepdims), self, axis=axis, keepdims=keepdims)
 
     # Elementwise functions
 
     def exp(self) -> Tensor:
-        """e to the power of each element. Door "Exp", saved: output, the resulting array."""
+        """e to the power of each element; of integers as float32. Door "Exp", saved: output, the resulting array."""
         x = floating(self)
         output = np.exp(x.data)
         return result_of("Exp", output, x, output=output)
 
     def log(self) -> Tensor:
-        """Natural logarithm of each element. Door "Log"."""
+        """Natural logarithm of each element; of integers as float32; NaN below 0, -inf at 0. Door "Log"."""
         x = floating(self)
         return result_of("Log", np.log(x.data), x)

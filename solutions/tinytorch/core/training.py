@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ import numpy as np
 from tinytorch.core.autograd import no_grad
 from tinytorch.core.checkpoints import read_state, write_state
 from tinytorch.core.layers import Layer
-from tinytorch.core.losses import Loss
 from tinytorch.core.optimizers import Optimizer
 from tinytorch.core.random import generator
 from tinytorch.core.tensor import Tensor
@@ -23,13 +22,15 @@ __all__ = ["CosineSchedule", "EarlyStopping", "Trainer", "clip_grad_norm"]
 
 
 def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
-    """Scale all gradients together so that their norm, taken over all of them at once, is at most `max_norm`.
+    """Scale all gradients by one factor, so that their norm, over all of them together, is at most `max_norm`.
 
-    Each clipped gradient is a new array; one that is short enough is left alone. Parameters without a gradient
-    are skipped. The factor is max_norm / (norm + 1e-6), as in PyTorch.
+    The factor is max_norm / (norm + 1e-6), as in PyTorch; from 1 on nothing is changed. Gradients keep their dtype.
+
+    Args:
+        parameters: those without a gradient are skipped.
 
     Returns:
-        The norm before clipping, √ΣΣg², in float64.
+        The norm before clipping, √ΣΣg², with squares and sums in float64.
 
     Raises:
         ValueError: the norm is not finite; no gradient is changed.
@@ -37,10 +38,11 @@ def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
     with_gradient = [parameter for parameter in parameters if parameter.grad is not None]
     norm = math.sqrt(sum(float(np.sum(np.square(p.grad, dtype=np.float64))) for p in with_gradient))
     if not math.isfinite(norm):
-        raise ValueError(f"clip_grad_norm: the norm of the gradients is {norm}")
-    if norm > max_norm:
+        raise ValueError(f"clip_grad_norm: the norm of the gradients is {norm}; try a smaller learning rate")
+    factor = max_norm / (norm + 1e-6)
+    if factor < 1:
         for parameter in with_gradient:
-            parameter.grad = parameter.grad * parameter.dtype.type(max_norm / (norm + 1e-6))
+            parameter.grad *= factor
     return norm
 
 
@@ -64,8 +66,8 @@ class CosineSchedule:
     def get_lr(self, epoch: float) -> float:
         """The learning rate of `epoch`, counted from 0; a fraction lies between two epochs.
 
-        While warming up: max_lr · (epoch + 1) / (warmup_epochs + 1), which never starts from 0.
-        After that: min_lr + (max_lr - min_lr) · (1 + cos(π · progress)) / 2, where progress runs from 0 at
+        While epoch < warmup_epochs: max_lr · (epoch + 1) / (warmup_epochs + 1), which never starts from 0.
+        From then on: min_lr + (max_lr - min_lr) · (1 + cos(π · progress)) / 2, where progress runs from 0 at
         `warmup_epochs` to 1 at `total_epochs`, and stays 1.
 
         >>> [round(CosineSchedule(1.0, 0.0, 4).get_lr(epoch), 3) for epoch in range(6)]
@@ -84,7 +86,9 @@ class EarlyStopping:
         patience: how many epochs in a row without a new lowest loss are borne.
 
     Attributes:
-        best: the lowest loss so far. best_epoch: the call that brought it, from 0. waited: calls since then.
+        best: the lowest loss so far, infinite at first.
+        best_epoch: the call of `step` that brought it, counted from 0; -1 before there is one.
+        waited: calls of `step` since then.
     """
 
     def __init__(self, patience: int) -> None:
@@ -93,9 +97,13 @@ class EarlyStopping:
         self.patience, self.best, self.best_epoch, self.waited = patience, math.inf, -1, 0
 
     def step(self, loss: float) -> bool:
-        """Take note of one epoch's `loss`; whether to stop now, after `patience` epochs that were no better.
+        """Take note of one epoch's `loss`, usually that of validation, and say whether to stop.
 
-        A loss that equals the best, or is not a number, is no better.
+        Lower than `best` is better: `best`, `best_epoch` and `waited` start anew from here. Anything else, such as a
+        loss that equals the best or is not a number, is no better, and `waited` counts it.
+
+        Returns:
+            Whether `patience` calls or more have gone by without a better one.
         """
         if loss < self.best:
             self.best, self.best_epoch, self.waited = loss, self.best_epoch + self.waited + 1, 0
@@ -104,15 +112,26 @@ class EarlyStopping:
         return self.waited >= self.patience
 
 
+Batch = tuple[Any, Any]  # inputs and targets, arrays or Tensors or lists, with the batch as first axis
+
+
 def as_input(inputs: Any) -> Tensor:
     """`inputs` as a Tensor."""
     return inputs if isinstance(inputs, Tensor) else Tensor(inputs)
 
 
-def hits(predictions: Tensor, targets: Any) -> float:
-    """How many of the batch are classed right; not a number if the targets are no classes."""
+def sample_count(batches: Iterable[Batch]) -> int:
+    """How many samples there are in `batches`."""
+    return sum(len(targets) for _, targets in batches)
+
+
+def count_right(predictions: Tensor, targets: Any) -> float:
+    """How many of the batch are classed right; not a number if the targets are no classes.
+
+    Classes are integers (…), where predictions are (…, classes); the largest of the last axis is the predicted one.
+    """
     targets = targets.data if isinstance(targets, Tensor) else np.asarray(targets)
-    if targets.dtype.kind not in "iu" or predictions.ndim != targets.ndim + 1:
+    if targets.dtype.kind not in "iu" or predictions.shape[:-1] != targets.shape:
         return math.nan
     return int((predictions.data.argmax(axis=-1) == targets).sum())
 
@@ -123,7 +142,7 @@ class Trainer:
     Args:
         model: a Layer.
         optimizer: one that holds the model's parameters.
-        loss_fn: called with predictions and targets.
+        loss_fn: called with predictions and targets; answers with their mean loss over the batch.
         schedule: something with `get_lr(epoch)`, which is asked at the start of each epoch.
         max_norm: gradients are clipped to this norm.
         accumulate: number of batches whose gradients are gathered for one step of the optimizer.
@@ -136,7 +155,7 @@ class Trainer:
         self,
         model: Layer,
         optimizer: Optimizer,
-        loss_fn: Loss,
+        loss_fn: Callable[[Tensor, Any], Tensor],
         schedule: Any = None,
         max_norm: float | None = None,
         accumulate: int = 1,
@@ -147,48 +166,49 @@ class Trainer:
         self.schedule, self.max_norm, self.accumulate = schedule, max_norm, accumulate
         self.epoch = 0
 
-    def train_epoch(self, dataloader: Iterable[tuple[Any, Any]]) -> float:
-        """One pass over the batches in training mode; counts the epoch.
+    def train_epoch(self, dataloader: Iterable[Batch]) -> float:
+        """One pass over the batches, in their order and in training mode; counts the epoch.
 
-        Before the first batch the schedule, if there is one, sets `optimizer.lr`. Batches come in groups of
-        `accumulate` (the last group may be smaller); `train_group` takes each.
+        Before the first batch the schedule, if there is one, sets `optimizer.lr` by `self.epoch`, which is 0 for the
+        first. Batches come in groups of `accumulate`, the last group may be smaller; `train_step` takes each.
 
         Args:
-            dataloader: batches (inputs, targets), arrays or Tensors with the batch as first axis.
+            dataloader: any iterable of batches (inputs, targets), also one that can be gone through only once. No
+                batch is asked for before its group is due: the data may be larger than the memory.
 
         Returns:
-            The mean loss over all samples (a small last batch counts for less).
+            The mean loss over all samples: a small last batch counts for less.
 
         Raises:
-            ValueError: no batch came.
+            ValueError: no batch came; the epoch does not count.
         """
         if self.schedule is not None:
             self.optimizer.lr = self.schedule.get_lr(self.epoch)
         self.model.train()
-        batches, total, count = iter(dataloader), 0.0, 0
+        batches, total, samples = iter(dataloader), 0.0, 0
         while group := list(islice(batches, self.accumulate)):
-            samples = sum(len(targets) for _, targets in group)
-            total += self.train_group(group, samples) * samples
-            count += samples
-        if count == 0:
+            total += self.train_step(group) * sample_count(group)
+            samples += sample_count(group)
+        if samples == 0:
             raise ValueError("train_epoch: the dataloader gave no batch")
         self.epoch += 1
-        return total / count
+        return total / samples
 
-    def train_group(self, group: list[tuple[Any, Any]], samples: int) -> float:
-        """One step of the optimizer for several batches, as if they were one large batch of `samples`.
+    def train_step(self, group: list[Batch]) -> float:
+        """One step of the optimizer for all batches of `group`, as if they were one large batch.
 
-        Each batch's mean loss is weighted by its share of the samples, and its gradients add up; so that the
-        memory of one batch is enough. Clips if `max_norm` is given.
+        Gradients left from before do not count. Each batch goes forward and back on its own, so that the memory of
+        one is enough. Its mean loss is weighted by its share of the group's samples, and the gradients add up. Then
+        they are clipped, if `max_norm` is given, and the optimizer takes its step.
 
         Returns:
-            The mean loss over the samples.
+            The mean loss over the group's samples, before the step.
 
         Raises:
-            ValueError: the loss is not finite; the parameters are left as they were.
+            ValueError: a loss is not finite; no parameter is changed.
         """
         self.optimizer.zero_grad()
-        mean = 0.0
+        samples, mean = sample_count(group), 0.0
         for inputs, targets in group:
             loss = self.loss_fn(self.model(as_input(inputs)), targets) * (len(targets) / samples)
             if not math.isfinite(loss.item()):
@@ -200,35 +220,35 @@ class Trainer:
         self.optimizer.step()
         return mean
 
-    def evaluate(self, dataloader: Iterable[tuple[Any, Any]]) -> tuple[float, float | None]:
-        """Mean loss over all samples, and the share of right classes; changes nothing.
+    def evaluate(self, dataloader: Iterable[Batch]) -> tuple[float, float | None]:
+        """Mean loss over all samples, and the share of right classes; trains nothing.
 
-        Runs in evaluation mode and without a tape; afterwards the model is in the mode that it was in.
+        Runs in evaluation mode and without a tape. Afterwards the model is in the mode that it was in, also if an
+        error came in between.
 
         Returns:
-            (loss, accuracy), where accuracy is None unless the targets are integers (classes), and the predicted
-            class is the largest of the last axis.
+            (loss, accuracy), where accuracy is None unless the targets are classes, as `count_right` says.
 
         Raises:
             ValueError: no batch came.
         """
-        mode, total, right, count = self.model.training, 0.0, 0, 0
+        mode, total, right, samples = self.model.training, 0.0, 0.0, 0
         self.model.eval()
         try:
             with no_grad():
                 for inputs, targets in dataloader:
                     predictions = self.model(as_input(inputs))
                     total += self.loss_fn(predictions, targets).item() * len(targets)
-                    right += hits(predictions, targets)
-                    count += len(targets)
+                    right += count_right(predictions, targets)
+                    samples += len(targets)
         finally:
             self.model.train(mode)
-        if count == 0:
+        if samples == 0:
             raise ValueError("evaluate: the dataloader gave no batch")
-        return total / count, None if math.isnan(right) else right / count
+        return total / samples, None if math.isnan(right) else right / samples
 
     def state(self) -> dict[str, Any]:
-        """Everything that training goes on from: model, optimizer, epochs done, random numbers."""
+        """A copy of all that training goes on from: epochs done, model, optimizer, random numbers."""
         return {
             "epoch": self.epoch,
             "model": self.model.state_dict(),
@@ -236,11 +256,19 @@ class Trainer:
             "random": generator().bit_generator.state,
         }
 
-    def save_checkpoint(self, path: str | Path) -> None:
-        """Write `state()` to `path`, so that a resumed run continues bit for bit.
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state()` gave. If it does not fit, an error says so, and half of it may be done."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        generator().bit_generator.state = state["random"]
+        self.epoch = state["epoch"]
 
-        Written to a temporary name beside it first (`write_state`), and renamed when complete: whatever
-        happens on the way, `path` holds a whole checkpoint, the old or the new.
+    def save_checkpoint(self, path: str | Path) -> None:
+        """Write `state()` to the file `path`, in such a way that a resumed run continues bit for bit.
+
+        Whatever happens on the way, `path` holds a whole checkpoint, the old or the new: `write_state` writes a file
+        of another name in the same folder first, which takes the place of `path` (`os.replace`) when it is complete,
+        and is removed if something goes wrong.
         """
         path = Path(path)
         temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
@@ -251,21 +279,15 @@ class Trainer:
             temporary.unlink(missing_ok=True)
 
     def load_checkpoint(self, path: str | Path) -> None:
-        """Go on from what `save_checkpoint` wrote.
+        """Go on from what `save_checkpoint` wrote to the file `path`: `read_state` reads it, `restore` takes it over.
 
         Raises:
             ValueError: the file is damaged, or belongs to another model or optimizer; nothing is changed.
             FileNotFoundError: there is no such file.
         """
-        state = read_state(Path(path))
-        before = self.state()
+        state, before = read_state(Path(path)), self.state()
         try:
-            self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            generator().bit_generator.state = state["random"]
-        except (KeyError, TypeError, ValueError) as error:
-            self.model.load_state_dict(before["model"])
-            self.optimizer.load_state_dict(before["optimizer"])
-            generator().bit_generator.state = before["random"]
+            self.restore(state)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            self.restore(before)
             raise ValueError(f"{path} belongs to another model or optimizer: {error}") from error
-        self.epoch = state["epoch"]

@@ -1,0 +1,128 @@
+"""Stage 05, systems: what remembering costs, and what computing again saves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from tinytorch.core.autograd import Function, checkpoint, topological_order
+from tinytorch.core.tensor import Tensor
+
+__all__ = ["best_segment", "count_paths", "graph_bytes", "in_halves", "in_segments", "nested_calls"]
+
+
+def owner(array: np.ndarray) -> np.ndarray:
+    """The array whose memory `array` looks into: itself, unless it is a view."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def graph_bytes(result: Tensor) -> int:
+    """Bytes of arrays that are kept only because `result` remembers how it was made.
+
+    Counted are the values of all inputs of all Functions behind it, and all arrays among the Functions' attributes
+    (`vars(function)`). Each block of memory counts once, in full, however many tensors look into it (`owner`).
+    Not counted is memory that lives anyway: that of leaves which require a gradient, and that of `result` itself.
+    A graph that was freed keeps nothing.
+
+    >>> x = Tensor(np.zeros(1000), requires_grad=True)
+    >>> graph_bytes(x + x), graph_bytes((x + x).exp()), graph_bytes((x + x).exp().sum())
+    (0, 8000, 16000)
+    """
+    if result.grad_fn is None or result.grad_fn.freed:
+        return 0
+    kept: dict[int, int] = {}
+    alive = [owner(result.data)]
+    for function in topological_order(result.grad_fn):
+        alive += [owner(tensor.data) for tensor in function.inputs if _is_parameter(tensor)]
+        arrays = [tensor.data for tensor in function.inputs]
+        arrays += [value for value in vars(function).values() if isinstance(value, np.ndarray)]
+        kept.update((id(owner(array)), owner(array).nbytes) for array in arrays)
+    return sum(kept.values()) - sum(kept.get(block, 0) for block in {id(array) for array in alive})
+
+
+def _is_parameter(tensor: Tensor) -> bool:
+    return tensor.requires_grad and tensor.grad_fn is None
+
+
+def count_paths(result: Tensor) -> int:
+    """How many ways lead from `result` back to leaves that require a gradient, counted in linear time.
+
+    In `y = x * x` there are two. An engine that follows every path by itself takes as many walks; one that visits each
+    Function once adds up first. A Python integer has room for any number.
+
+    >>> x = Tensor([1.0], requires_grad=True)
+    >>> count_paths(x), count_paths(x * x), count_paths((x * x) * (x * x))
+    (1, 2, 4)
+    """
+    if result.grad_fn is None:
+        return int(result.requires_grad)
+    paths = 0
+    ways: dict[Function, int] = {result.grad_fn: 1}  # from `result` to each Function
+    for function in topological_order(result.grad_fn):
+        for tensor in function.inputs:
+            if tensor.grad_fn is not None:
+                ways[tensor.grad_fn] = ways.get(tensor.grad_fn, 0) + ways[function]
+            elif tensor.requires_grad:
+                paths += ways[function]
+    return paths
+
+
+def in_segments(layers: Sequence[Callable[[Tensor], Tensor]], segment: int, x: Tensor) -> Tensor:
+    """`layers` one after the other, every `segment` of them (the last may be fewer) a checkpoint."""
+    for start in range(0, len(layers), segment):
+        part = layers[start : start + segment]
+        x = checkpoint(lambda x, part=part: _run(part, x), x)
+    return x
+
+
+def _run(layers: Sequence[Callable[[Tensor], Tensor]], x: Tensor) -> Tensor:
+    for layer in layers:
+        x = layer(x)
+    return x
+
+
+def best_segment(layers: int) -> int:
+    """The `segment` for which `in_segments` keeps the fewest activations at once. If several are best, any of them.
+
+    Every layer makes one activation of the same size. After the forward pass, the result of each segment is there.
+    On the way back, from the last segment to the first, the activations of one segment are there as well (its last
+    one a second time), while the results of the segments after it are gone.
+
+    >>> best_segment(100)
+    10
+    """
+
+    def kept(segment: int) -> int:
+        results = -(-layers // segment)
+        last = layers - (results - 1) * segment
+        return max(results + last, results - 1 + segment)
+
+    return min(range(1, layers + 1), key=lambda segment: (kept(segment), abs(segment * segment - layers)))
+
+
+def in_halves(layers: Sequence[Callable[[Tensor], Tensor]], x: Tensor) -> Tensor:
+    """`layers` one after the other; each half of them is a checkpoint, in it each half again, down to one layer."""
+    if len(layers) == 1:
+        return layers[0](x)
+    half = len(layers) // 2
+    for part in (layers[:half], layers[half:]):
+        x = checkpoint(lambda x, part=part: in_halves(part, x), x)
+    return x
+
+
+def nested_calls(layers: int) -> int:
+    """How often `in_halves` calls one of `layers` layers in all, forward and backward together.
+
+    Where nothing is remembered, a checkpoint just calls its layers. On the way back it runs again, remembering: its
+    halves are then checkpoints themselves.
+
+    >>> [nested_calls(layers) for layers in (1, 2, 3, 4)]
+    [1, 4, 8, 12]
+    """
+    if layers == 1:
+        return 1
+    half = layers // 2
+    return layers + nested_calls(half) + nested_calls(layers - half)

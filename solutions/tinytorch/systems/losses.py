@@ -1,0 +1,85 @@
+"""Stage 04, systems: numbers that neither overflow nor vanish, memory that is not spent, and what a loss measures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+__all__ = ["entropy", "kl_divergence", "log_sum_exp", "loss_bytes"]
+
+
+def log_sum_exp(values: np.ndarray, axis: int = -1) -> np.ndarray:
+    """log Σ exp(values) along `axis`, which is dropped, without overflow or loss, in the dtype of `values`.
+
+    log Σ exp(v) = m + log Σ exp(v - m) for any m. With the largest v as m no exp exceeds 1, and one is 1. An element
+    of -inf adds nothing; where all are -inf, so is the result.
+
+    >>> log_sum_exp(np.array([[1000.0, 1000.0], [-1000.0, -1000.0]])).round(3)
+    array([1000.693, -999.307])
+    """
+    largest = values.max(axis=axis, keepdims=True)
+    largest = np.where(np.isfinite(largest), largest, 0)  # -inf - -inf is no number
+    with np.errstate(divide="ignore"):  # log(0) is -inf, as it should be
+        return np.log(np.exp(values - largest).sum(axis=axis)) + largest.squeeze(axis)
+
+
+def loss_bytes(batch: int, classes: int, itemsize: int = 4, fused: bool = True) -> int:
+    """Bytes of the (batch, classes) arrays that the cross-entropy of given logits keeps for the way back.
+
+    Fused, as CrossEntropyLoss does it: what it saves at the door. Composed of tensor operations, where every
+    result is kept, the goals with them:
+
+        shifted       = logits - logits.max(axis=1, keepdims=True)
+        powers        = shifted.exp()
+        probabilities = powers / powers.sum(axis=1, keepdims=True)
+        logs          = probabilities.log()
+        products      = logs * goals
+        loss          = -products.sum() / batch
+
+    What has the size of a column or less does not count, nor do the logits, which the model has made.
+
+    Args:
+        itemsize: bytes of one element.
+
+    >>> loss_bytes(64, 10), loss_bytes(64, 10, fused=False)
+    (5120, 15360)
+    """
+    arrays = 2 if fused else 6
+    return arrays * batch * classes * itemsize
+
+
+def entropy(p: Sequence[float]) -> float:
+    """-Σ p log p in nats: how much there is to learn, on average, from one draw of the distribution `p`.
+
+    The shortest code for such draws takes entropy / log 2 bits a draw. Where p is 0, p log p counts as 0. No loss
+    that wants the probabilities p can fall below their entropy.
+
+    Args:
+        p: probabilities, which sum to 1.
+
+    >>> round(entropy([0.5, 0.25, 0.25]) / math.log(2), 6)
+    1.5
+    """
+    return sum(-float(x) * math.log(x) for x in p if x > 0)
+
+
+def kl_divergence(p: Sequence[float], q: Sequence[float]) -> float:
+    """Σ p log(p / q) in nats: what it costs to expect `q` where `p` is true; 0 only if they are the same.
+
+    The cross-entropy -Σ p log q is entropy(p) + kl_divergence(p, q). Where p is 0 nothing is added; where q is 0 and
+    p is not, the result is infinite.
+
+    Args:
+        p, q: probabilities of the same outcomes.
+
+    Raises:
+        ValueError: `p` and `q` differ in length.
+
+    >>> round(kl_divergence([0.5, 0.5], [0.25, 0.75]), 6)
+    0.143841
+    """
+    if len(p) != len(q):
+        raise ValueError(f"kl_divergence: expected two distributions of the same length, got {len(p)} and {len(q)}")
+    return sum(math.inf if y == 0 else float(x) * math.log(x / y) for x, y in zip(p, q) if x > 0)

@@ -1,0 +1,86 @@
+"""Stage 06, systems: what an optimizer remembers, and what weight decay really does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from tinytorch.core.optimizers import SGD, AdamW, Optimizer
+from tinytorch.core.tensor import Tensor
+
+__all__ = ["bias_steps", "decay_against_l2", "decay_half_life", "state_bytes", "training_bytes"]
+
+
+def state_bytes(optimizer: Optimizer) -> int:
+    """Bytes of all arrays in the optimizer's state, as it is now; whatever is no array counts as nothing.
+
+    >>> state_bytes(AdamW([Tensor(np.zeros(100), requires_grad=True)]))  # before the first step
+    0
+    """
+    arrays = (value for state in optimizer.state for value in state.values() if isinstance(value, np.ndarray))
+    return sum(array.nbytes for array in arrays)
+
+
+def training_bytes(optimizer: Optimizer) -> int:
+    """Bytes of parameters, gradients and state together, once every parameter has had its first step.
+
+    Works that out from the optimizer's kind and its parameters' bytes, without taking a step. AdamW remembers two
+    arrays for each parameter, SGD with momentum one, SGD without momentum none.
+
+    >>> training_bytes(AdamW([Tensor(np.zeros(100), requires_grad=True)]))
+    3200
+    """
+    remembered = 2 if isinstance(optimizer, AdamW) else int(isinstance(optimizer, SGD) and optimizer.momentum > 0)
+    return (2 + remembered) * sum(parameter.data.nbytes for parameter in optimizer.params)
+
+
+def bias_steps(beta: float, tolerance: float) -> int:
+    """The first step in which AdamW's running mean is true to within `tolerance` without bias correction.
+
+    A mean that starts at 0 and always gets the gradient 1 should be 1 and is 1 - βᵗ after t steps.
+
+    Args:
+        beta: from 0 up to, not including, 1.
+        tolerance: between 0 and 1.
+
+    >>> bias_steps(0.9, 0.01)
+    44
+    """
+    return math.ceil(math.log(tolerance) / math.log(beta)) if beta > 0 else 1
+
+
+def decay_half_life(lr: float, weight_decay: float) -> float:
+    """Steps of AdamW until its decay alone has shrunk a parameter to half or less; its gradient is zero all the time.
+
+    Infinite if nothing decays; else a whole number. lr · weight_decay is below 1.
+
+    >>> decay_half_life(lr=0.1, weight_decay=0.1)
+    69
+    """
+    rate = lr * weight_decay
+    return math.ceil(math.log(0.5) / math.log1p(-rate)) if rate > 0 else math.inf
+
+
+def decay_against_l2(
+    gradients: Sequence[float], start: float, lr: float, weight_decay: float
+) -> tuple[float, float]:
+    """Where a weight ends that starts at `start` and is given `gradients`, one a step, by AdamW in float64.
+
+    Run twice: with AdamW's own, decoupled decay; and with the decay of AdamW set to zero and an L2 penalty in the
+    loss instead, which adds weight_decay · weight to each gradient. There the square root divides the penalty too:
+    weights with large gradients hardly feel it.
+
+    Returns:
+        (end with decoupled decay, end with the penalty).
+    """
+    ends = []
+    for decay, penalty in ((weight_decay, 0.0), (0.0, weight_decay)):
+        weight = Tensor(np.array([start], dtype=np.float64), requires_grad=True)
+        optimizer = AdamW([weight], lr=lr, weight_decay=decay)
+        for gradient in gradients:
+            weight.grad = gradient + penalty * weight.data
+            optimizer.step()
+        ends.append(weight.item())
+    return ends[0], ends[1]

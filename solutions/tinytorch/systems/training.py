@@ -1,0 +1,75 @@
+"""Stage 07, systems: what a batch costs in memory, how to do with less, and how far a schedule lets weights go."""
+
+from __future__ import annotations
+
+import tracemalloc
+from typing import Any
+
+from tinytorch.core.training import Batch, CosineSchedule, Trainer
+
+__all__ = ["largest_batch", "micro_batches", "step_peak", "travel"]
+
+
+def step_peak(trainer: Trainer, group: list[Batch]) -> int:
+    """Bytes that one `trainer.train_step(group)` has allocated at its highest point, beyond those from before it.
+
+    Measured by `tracemalloc`, which knows of every array; it keeps running afterwards if it was running before, and
+    else is stopped.
+    """
+    was_tracing = tracemalloc.is_tracing()
+    if not was_tracing:
+        tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        trainer.train_step(group)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        if not was_tracing:
+            tracemalloc.stop()
+    return peak - before
+
+
+def largest_batch(budget: int, small: tuple[int, int], large: tuple[int, int]) -> int:
+    """The largest batch whose step has its peak within `budget` bytes, by two measurements; 0 if no batch has.
+
+    What a step needs grows along a straight line: a fixed part (gradients, state), and a part for each sample
+    (activations).
+
+    Args:
+        small, large: (batch, bytes of the peak) of two batches of different size; the larger needs more.
+
+    >>> largest_batch(10_000, small=(10, 2_000), large=(20, 3_000))
+    90
+    """
+    per_sample = (large[1] - small[1]) / (large[0] - small[0])
+    fixed = small[1] - per_sample * small[0]
+    return max(0, int((budget - fixed) // per_sample))
+
+
+def micro_batches(inputs: Any, targets: Any, limit: int) -> list[Batch]:
+    """One large batch as several of `limit` samples, in order and without a copy; the last one has what is left.
+
+    Args:
+        inputs, targets: arrays, Tensors or lists with the batch as first axis.
+        limit: at least 1.
+
+    >>> micro_batches([[0.1], [0.2], [0.3]], [7, 8, 9], 2)
+    [([[0.1], [0.2]], [7, 8]), ([[0.3]], [9])]
+    """
+    return [(inputs[at : at + limit], targets[at : at + limit]) for at in range(0, len(targets), limit)]
+
+
+def travel(schedule: CosineSchedule, epochs: int, steps_per_epoch: int) -> float:
+    """How far AdamW takes a parameter in `epochs` epochs if its gradient is the same all the time, without decay.
+
+    Each step then is as long as the learning rate: mean / √square is 1, however large the gradient.
+
+    Args:
+        epochs: number of epochs, from epoch 0 on.
+        steps_per_epoch: steps of the optimizer in each.
+
+    >>> travel(CosineSchedule(0.1, 0.0, total_epochs=10, warmup_epochs=4), epochs=4, steps_per_epoch=100)
+    20.0
+    """
+    return sum(schedule.get_lr(epoch) for epoch in range(epochs)) * steps_per_epoch

@@ -1,0 +1,178 @@
+"""Stage 04: losses, one number that says how wrong a prediction is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinytorch.core.tensor import Tensor, floating, gradient_at, result_of
+
+__all__ = ["BinaryCrossEntropyLoss", "CrossEntropyLoss", "MSELoss", "log_softmax"]
+
+
+def log_softmax(x: Tensor, dim: int = -1) -> Tensor:
+    """x - log Σ exp(x) along `dim`, through the door as "LogSoftmax", saved: output (the resulting array), dim.
+
+    Of the shape and float dtype of `x`; integers become float32. Finite for logits of ±1e4, where exp overflows and
+    log(softmax(x)) is -inf: with the largest element m taken off first, log Σ exp(x) = m + log Σ exp(x - m).
+
+    >>> log_softmax(Tensor([0.0, 10000.0]))
+    Tensor([-10000.      0.], dtype=float32)
+    """
+    # >>> stage 04: your code
+    raise NotImplementedError("stage 04: log_softmax is yours to write, see stages/04_losses/README.md")
+    # <<<
+
+
+class Loss:
+    """Something that is called with predictions and targets, and answers with their mean loss, a single number."""
+
+    _last: tuple[Tensor, Any] | None = None
+
+    def __call__(self, predictions: Tensor, targets: Any) -> Tensor:
+        self._last = (predictions, targets)
+        return self.forward(predictions, targets)
+
+    def forward(self, predictions: Tensor, targets: Any) -> Tensor:
+        """The mean loss, a tensor of shape ()."""
+        raise TypeError(f"{type(self).__name__} defines no forward")
+
+    def backward(self) -> np.ndarray:
+        """The gradient of the last loss for its predictions (from stage 05 on)."""
+        if self._last is None:
+            raise RuntimeError(f"{type(self).__name__}.backward(): call it with predictions and targets first")
+        predictions, targets = self._last
+        return gradient_at(lambda leaf: self.forward(leaf, targets), floating(predictions))
+
+
+def values_of(targets: Any) -> np.ndarray:
+    """The values of `targets`, a Tensor or anything that NumPy makes an array of."""
+    return targets.data if isinstance(targets, Tensor) else np.asarray(targets)
+
+
+def same_shape(name: str, predictions: Tensor, targets: np.ndarray) -> None:
+    """Raise a ValueError unless both shapes are equal: (n, 1) against (n,) would broadcast to (n, n)."""
+    if predictions.shape != targets.shape:
+        raise ValueError(f"{name}: predictions {predictions.shape} and targets {targets.shape} differ in shape")
+    if targets.size == 0:
+        raise ValueError(f"{name}: the mean over no elements, shape {targets.shape}, does not exist")
+
+
+class MSELoss(Loss):
+    """Mean squared error."""
+
+    def forward(self, predictions: Tensor, targets: Any) -> Tensor:
+        """mean((predictions - targets)²), a tensor of shape ().
+
+        Made of tensor operations, so that it needs no rule of its own.
+
+        Args:
+            predictions: of any shape.
+            targets: a Tensor, an array or a list of the same shape. Unless a Tensor, it takes the dtype of the
+                predictions: an array of float64 would draw the whole way back into float64.
+
+        Raises:
+            ValueError: the shapes differ, even where they would broadcast, or there are no elements (`same_shape`
+                above checks both).
+
+        >>> MSELoss()(Tensor([1.0, 2.0]), Tensor([1.0, 4.0])).item()
+        2.0
+        """
+        # >>> stage 04: your code
+        raise NotImplementedError("stage 04: MSELoss.forward is yours to write, see stages/04_losses/README.md")
+        # <<<
+
+
+class BinaryCrossEntropyLoss(Loss):
+    """-t log p - (1 - t) log(1 - p), the mean over all elements; p predicted, t wanted."""
+
+    def forward(self, predictions: Tensor, targets: Any) -> Tensor:
+        """The loss of probabilities `predictions`, through the door as "BinaryCrossEntropy", saved: targets.
+
+        Logarithms below -100 count as -100, as in PyTorch, so that a certain mistake costs 100 and not infinity.
+
+        Args:
+            predictions: probabilities from 0 to 1, of any shape; what Sigmoid gives.
+            targets: a Tensor, an array or a list of the same shape, from 0 to 1; saved as an array of the
+                predictions' dtype.
+
+        Returns:
+            A tensor of shape (), of the predictions' dtype.
+
+        Raises:
+            ValueError: the shapes differ (`same_shape` checks), or a prediction lies outside 0 to 1 or is no number;
+                the message names the smallest and the largest prediction.
+
+        >>> round(BinaryCrossEntropyLoss()(Tensor([0.5, 1.0]), Tensor([1.0, 1.0])).item(), 4)
+        0.3466
+        """
+        # >>> stage 04: your code
+        raise NotImplementedError("stage 04: BinaryCrossEntropyLoss.forward is yours to write, see stages/04_losses/README.md")
+        # <<<
+
+
+class CrossEntropyLoss(Loss):
+    """-log of the probability that softmax gives the right class, the mean over the batch.
+
+    Args:
+        label_smoothing: ε from 0 to 1; the right class is wanted with probability 1 - ε, and ε is shared by all
+            classes alike. Source: Szegedy et al. 2016, arXiv:1512.00567.
+    """
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        if not 0 <= label_smoothing <= 1:
+            raise ValueError(f"CrossEntropyLoss: expected label_smoothing from 0 to 1, got {label_smoothing}")
+        self.label_smoothing = label_smoothing
+
+    def goals(self, classes: np.ndarray, logits: np.ndarray) -> np.ndarray:
+        """The probabilities wanted, (batch, number of classes); each row sums to 1.
+
+        Every class is wanted with ε / (number of classes), the right one with 1 - ε besides.
+
+        Args:
+            classes: the right class of each row, integers (batch,).
+            logits: (batch, number of classes); gives the shape and the dtype.
+
+        >>> CrossEntropyLoss(label_smoothing=0.2).goals(np.array([1]), np.zeros((1, 4))).round(2)
+        array([[0.05, 0.85, 0.05, 0.05]])
+        """
+        # >>> stage 04: your code
+        raise NotImplementedError("stage 04: CrossEntropyLoss.goals is yours to write, see stages/04_losses/README.md")
+        # <<<
+
+    def forward(self, predictions: Tensor, targets: Any) -> Tensor:
+        """The mean over the batch of -Σ goals · log softmax(predictions), a tensor of shape ().
+
+        Through the door as "CrossEntropy" with `predictions` as its input, saved: log_probabilities, goals, both
+        arrays (batch, classes). `log_softmax` of a detached tensor gives the values without asking the tape; `checked`
+        below looks at the arguments. Where the goal is 0 nothing is added, even for a logit of -inf.
+
+        Args:
+            predictions: logits (batch, classes), any real numbers; -inf rules a class out.
+            targets: the right classes, integers (batch,): a Tensor, an array or a list.
+
+        Raises:
+            ValueError: shapes that do not fit, or a class that does not exist; the message names them.
+            TypeError: targets that are not integers.
+
+        >>> round(CrossEntropyLoss()(Tensor([[0.0, 0.0], [0.0, 10.0]]), [0, 1]).item(), 4)
+        0.3466
+        """
+        # >>> stage 04: your code
+        raise NotImplementedError("stage 04: CrossEntropyLoss.forward is yours to write, see stages/04_losses/README.md")
+        # <<<
+
+    @staticmethod
+    def checked(predictions: Tensor, classes: np.ndarray) -> np.ndarray:
+        """`classes`, if they are integers (batch,) that name columns of `predictions`; else an error that says why."""
+        if predictions.ndim != 2 or classes.shape != predictions.shape[:1] or classes.size == 0:
+            raise ValueError(
+                f"CrossEntropyLoss: expected (batch, classes) and (batch,), got {predictions.shape} and {classes.shape}"
+            )
+        if classes.dtype.kind not in "iu":
+            raise TypeError(f"CrossEntropyLoss: expected integer classes, got {classes.dtype}")
+        if classes.min() < 0 or classes.max() >= predictions.shape[1]:
+            wrong = classes[(classes < 0) | (classes >= predictions.shape[1])][0]
+            raise ValueError(f"CrossEntropyLoss: class {wrong} does not exist among {predictions.shape[1]}")
+        return classes

@@ -1,0 +1,304 @@
+"""Stage 05: the rules, how a gradient goes back through each operation of stages 01 to 04.
+
+A rule answers with one gradient per input, of the shape that the operation computed with: where an operand was
+broadcast, the engine in `autograd.py` undoes it. A rule reads `grad_output` and never changes it, since others may
+hold the same array. `AddBackward`, `SubBackward`, `NegBackward` and `MeanBackward` are given as patterns.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinytorch.core.activations import normal_cdf
+from tinytorch.core.tensor import Tensor, result_of
+
+__all__ = ["RULES", "Function"]
+
+RULES: dict[str, type[Function]] = {}
+
+
+class Function:
+    """One operation that was done, and the rule that sends a gradient back through it.
+
+    A subclass named `AddBackward` is the rule of the operation "Add". An operation of your own defines
+    `forward` as well, and is used as `MyFunction.apply(x)`; what `backward` will need, `forward` leaves in `self`.
+
+    Attributes:
+        inputs: the tensors that went in; () once the graph is freed.
+        freed: whether an earlier `backward()` came through here and let go of everything.
+        (others): whatever the operation saved at the door, such as `self.axis`.
+    """
+
+    inputs: tuple[Tensor, ...] = ()
+    freed = False
+
+    def __init_subclass__(cls) -> None:
+        RULES[cls.__name__] = cls
+
+    def forward(self, *inputs: np.ndarray) -> np.ndarray:
+        """The values of the result from the values of the inputs."""
+        raise TypeError(f"{type(self).__name__} defines no forward")
+
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """The gradient of each input: one array, or a tuple with an array or None per input.
+
+        Args:
+            grad_output: gradient of the result, of its shape.
+        """
+        raise TypeError(f"{type(self).__name__} defines no backward")
+
+    def needs(self, index: int) -> bool:
+        """Whether anybody wants the gradient of input `index`."""
+        return self.inputs[index].requires_grad
+
+    @classmethod
+    def apply(cls, *inputs: Tensor) -> Tensor:
+        """Run `forward` on the inputs' values, and remember it. A TypeError if one of them is no Tensor."""
+        for tensor in inputs:
+            if not isinstance(tensor, Tensor):
+                raise TypeError(f"{cls.__name__}.apply: expected Tensors, got {type(tensor).__name__}")
+        function = cls()
+        function.inputs = inputs
+        return result_of(function, function.forward(*(tensor.data for tensor in inputs)), *inputs)
+
+
+class AddBackward(Function):
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """d(a + b) = da + db."""
+        return grad_output, grad_output
+
+
+class SubBackward(Function):
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """d(a - b) = da - db."""
+        return grad_output, -grad_output
+
+
+class NegBackward(Function):
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """d(-a) = -da."""
+        return -grad_output
+
+
+class MulBackward(Function):
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """d(ab) = b da + a db."""
+        # >>> stage 05: your code
+        raise NotImplementedError("stage 05: MulBackward.backward is yours to write, see stages/05_autograd/README.md")
+        # <<<
+
+
+class DivBackward(Function):
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """d(a / b) = da / b - a db / b²."""
+        # >>> stage 05: your code
+        raise NotImplementedError("stage 05: DivBackward.backward is yours to write, see stages/05_autograd/README.md")
+        # <<<
+
+
+class PowBackward(Function):
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """d(aᵇ) = b aᵇ⁻¹ da + aᵇ ln(a) db; 0 for a where b = 0, and 0 for b where a = 0 and b ≥ 0, as in PyTorch.
+
+        Work out the second part only if b needs it (`self.needs(1)`, else None): in `x ** 2` nobody does, and the
+        logarithm of a negative x does not exist.
+        """
+        # >>> stage 05: your code
+        raise NotImplementedError("stage 05: PowBackward.backward is yours to write, see stages/05_autograd/README.md")
+        # <<<
+
+
+class MatmulBackward(Function):
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """d(AB): dA = G Bᵀ, dB = Aᵀ G, matrix by matrix in a batch. A vector is a matrix with one row or column.
+
+        A product costs as much as the forward pass: answer None for an operand that nobody asks about (`self.needs`).
+        A batch may be left unsummed where an operand had none: that is broadcasting, which the engine undoes.
+        """
+        # >>> stage 05: your code
+        raise NotImplementedError("stage 05: MatmulBackward.backward is yours to write, see stages/05_autograd/README.md")
+        # <<<
+
+
+def _rows_times_grad(rows: np.ndarray, grad: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Aᵀ G; if B is one matrix for a whole batch, as one large product, which leaves no batch to be summed."""
+    if columns.ndim == 2:
+        count = math.prod(rows.shape[:-1])
+        rows, grad = rows.reshape(count, rows.shape[-1]), grad.reshape(count, grad.shape[-1])
+    return np.swapaxes(rows, -1, -2) @ grad
+
+
+class ReshapeBackward(Function):
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """The gradient in the shape that the input had."""
+        # >>> stage 05: your code
+        raise NotImplementedError("stage 05: ReshapeBackward.backward is yours to write, see stages/05_autograd/README.md")
+        # <<<
+
+
+class TransposeBackward(Function):
+    dim0: int
+    dim1: int
+
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """The gradient with the same two axes exchanged."""
+        # >>> stage 05: your code
+        raise NotImplementedError("stage 05: TransposeBackward.backward is yours to write, see stages/05_autograd/README.md")
+        # <<<
+
+
+class IndexBackward(Function):
+    index: Any
+
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """Zeros, with the gradient added where the elements came from: `self.index`. One taken twice gets both.
+
+        `zeros[index] += grad` forgets all but the last of those that name the same place; `np.add.at` does not.
+        """
+        # >>> stage 05: your code
+        raise NotImplementedError("stage 05: IndexBackward.backward is yours to write, see stages/05_autograd/README.md")
+        # <<<
+
+
+class _Reduction(Function):
+    axis: Any
+    keepdims: bool
+
+    def spread(self, reduced: np.ndarray) -> np.ndarray:
+        """`reduced`, with the summed axes back as axes of length 1, stretched to the input's shape."""
+        x = self.inputs[0]
+        if self.axis is not None and not self.keepdims:
+            reduced = np.expand_dims(reduced, self.axis)
+        return np.broadcast_to(reduced, x.shape)
+
+
+class SumBackward(_Reduction):
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """Each element that was summed gets the whole gradient of its sum. `self.spread` brings shapes together."""
+        # >>> stage 05: your code
+        raise NotImplementedError("stage 05: SumBackward.backward is yours to write, see stages/05_autograd/README.md")
+        # <<<
+
+
+class MeanBackward(_Reduction):
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """Each of the n elements of a mean gets 1/n of its gradient."""
+        count = self.inputs[0].size // max(grad_output.size, 1)
+        return self.spread(grad_output) / grad_output.dtype.type(count)
+
+
+class MaxBackward(_Reduction):
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """The largest element gets the gradient; ties share it: what they get together must be what came."""
+        # >>> stage 05: your code
+        raise NotImplementedError("stage 05: MaxBackward.backward is yours to write, see stages/05_autograd/README.md")
+        # <<<
+
+
+class ExpBackward(Function):
+    output: np.ndarray
+
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """d(eᵃ) = eᵃ da; eᵃ is at hand as `self.output`."""
+        # >>> stage 05: your code
+        raise NotImplementedError("stage 05: ExpBackward.backward is yours to write, see stages/05_autograd/README.md")
+        # <<<
+
+
+class LogBackward(Function):
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """d(ln a) = da / a."""
+        # >>> stage 05: your code
+        raise NotImplementedError("stage 05: LogBackward.backward is yours to write, see stages/05_autograd/README.md")
+        # <<<
+
+
+class SigmoidBackward(Function):
+    output: np.ndarray
+
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """dσ = σ (1 - σ) da, with σ at hand as `self.output`."""
+        # >>> stage 05: your code
+        raise NotImplementedError("stage 05: SigmoidBackward.backward is yours to write, see stages/05_autograd/README.md")
+        # <<<
+
+
+class TanhBackward(Function):
+    output: np.ndarray
+
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """d(tanh) = (1 - tanh²) da, with tanh at hand as `self.output`."""
+        # >>> stage 05: your code
+        raise NotImplementedError("stage 05: TanhBackward.backward is yours to write, see stages/05_autograd/README.md")
+        # <<<
+
+
+class ReLUBackward(Function):
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """The gradient where the input was positive; nothing elsewhere, also at 0."""
+        # >>> stage 05: your code
+        raise NotImplementedError("stage 05: ReLUBackward.backward is yours to write, see stages/05_autograd/README.md")
+        # <<<
+
+
+class GELUBackward(Function):
+    approximate: str
+
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """The derivative of the form that ran forward, `self.approximate`: "none" or "tanh".
+
+        "none": Φ(x) + x φ(x), with Φ as in `normal_cdf` and φ(x) = exp(-x²/2) / √(2π).
+        "tanh": with u = √(2/π) (x + 0.044715 x³): (1 + tanh u) / 2 + x (1 - tanh² u) / 2 · du/dx.
+        """
+        # >>> stage 05: your code
+        raise NotImplementedError("stage 05: GELUBackward.backward is yours to write, see stages/05_autograd/README.md")
+        # <<<
+
+
+class SoftmaxBackward(Function):
+    output: np.ndarray
+    dim: int
+
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """s (g - Σ g s), with s at hand as `self.output` and the sum over `self.dim`."""
+        # >>> stage 05: your code
+        raise NotImplementedError("stage 05: SoftmaxBackward.backward is yours to write, see stages/05_autograd/README.md")
+        # <<<
+
+
+class LogSoftmaxBackward(Function):
+    output: np.ndarray
+    dim: int
+
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """g - exp(`self.output`) Σ g, the sum over `self.dim`."""
+        # >>> stage 05: your code
+        raise NotImplementedError("stage 05: LogSoftmaxBackward.backward is yours to write, see stages/05_autograd/README.md")
+        # <<<
+
+
+class CrossEntropyBackward(Function):
+    log_probabilities: np.ndarray
+    goals: np.ndarray
+
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """(softmax - goals) / batch size, times `grad_output`, a single number.
+
+        `self.log_probabilities` is (batch, classes); `self.goals`, of the same shape, are the probabilities wanted.
+        """
+        # >>> stage 05: your code
+        raise NotImplementedError("stage 05: CrossEntropyBackward.backward is yours to write, see stages/05_autograd/README.md")
+        # <<<
+
+
+class BinaryCrossEntropyBackward(Function):
+    targets: np.ndarray
+
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """(p - t) / (p (1 - p)) / number of elements, times `grad_output`; p (1 - p) counts as at least 1e-12."""
+        # >>> stage 05: your code
+        raise NotImplementedError("stage 05: BinaryCrossEntropyBackward.backward is yours to write, see stages/05_autograd/README.md")
+        # <<<

@@ -1,0 +1,92 @@
+"""What a training run or a benchmark stands on: the package that it judges, the machine, and files written whole."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+import os
+import platform
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from workshop import ROOT, WorkshopError
+
+# The package to judge
+
+
+def judged_folder() -> Path:
+    """The folder that holds the package to judge: the checkout, or what `python -m workshop milestone` put before it."""
+    given = [Path(entry).resolve() for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    return given[0] if ROOT in given else ROOT
+
+
+def import_package(folder: Path) -> ModuleType:
+    """The package `tinytorch` in `folder`; a WorkshopError if there is none, or another one stands in its way."""
+    if not (folder / "tinytorch").is_dir():
+        raise WorkshopError(f"{folder} holds no folder tinytorch/, the package that is to be trained with")
+    package = importlib.import_module("tinytorch")
+    found = Path(package.__file__ or "nowhere").resolve()
+    if not found.is_relative_to(folder):
+        raise WorkshopError(f"tinytorch was imported from {found.parent}, not from {folder}: rename or remove that one")
+    return package
+
+
+def error_lines(error: BaseException, folder: Path) -> list[str]:
+    """What a student is told of an error: its type and message, and where in the package in `folder` it happened."""
+    if isinstance(error, NotImplementedError) and "is yours to write" in str(error):
+        return [f"not written yet: {error}"]
+    if isinstance(error, SyntaxError) and error.filename:
+        return [f"{type(error).__name__}: {error.msg}", f"  {shown(Path(error.filename))}, line {error.lineno}"]
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if Path(frame.filename).is_relative_to(folder / "tinytorch")]
+    script = [frame for frame in frames if Path(frame.filename).is_relative_to(ROOT / "milestones")]
+    places = [f"  {shown(Path(f.filename))}, line {f.lineno}, in {f.name}: {f.line}" for f in (own or script)[-1:]]
+    message = f"the program was ended (sys.exit({error.code!r}))" if isinstance(error, SystemExit) else str(error)
+    return [f"{type(error).__name__}: {message}", *places]
+
+
+# The machine
+
+
+def machine() -> dict[str, Any]:
+    """What matters for speed, and nothing that tells whose machine it is."""
+    blas = _numpy_config()["Build Dependencies"]["blas"]
+    return {
+        "system": platform.system(),
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+        "blas": f"{blas['name']} {blas['version']}",
+    }
+
+
+def _numpy_config() -> dict[str, Any]:
+    import numpy
+
+    return numpy.show_config(mode="dicts")
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """The versions of Python and of `packages`."""
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
+
+
+# Files
+
+
+def shown(path: Path) -> str:
+    """`path` as a person in the checkout would write it."""
+    path = path.resolve()
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` under a temporary name first, so that whatever happens `path` is whole."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(content, indent=2, default=float) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,257 @@
+"""What all milestone scripts share: arguments, progress, checkpoints, criteria, pictures and the report.
+
+A script defines `train(run)` and gives it to `main`, which returns the exit code:
+
+    0    every criterion holds; in a quick run: it ran through, but its report never says "passed"
+    1    a criterion does not hold, or the package raised an error
+    2    wrong usage, or data that cannot be had
+    130  interrupted; what was kept is said, and `--resume` goes on from it
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib
+import json
+import math
+import operator
+import os
+import shlex
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from workshop import ROOT, WorkshopError
+from workshop.surroundings import error_lines, import_package, judged_folder, machine, shown, versions, write_json
+
+RELATIONS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "==": operator.eq}
+STYLE = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3}
+
+
+class Run:
+    """One run of a milestone.
+
+    Attributes:
+        name: the script's name, such as "m2_mlp".
+        tinytorch: the package that is judged.
+        out: the folder for the report, the pictures and the checkpoints.
+        epochs: the figures of each epoch that is done, also of those before an interruption.
+        metrics: figures for the report.
+    """
+
+    def __init__(self, name: str, options: argparse.Namespace) -> None:
+        self.name, self.seed, self.quick, self.resume = name, options.seed, options.quick, options.resume
+        self.out: Path = options.out or ROOT / "runs" / (f"{name}-quick" if self.quick else name)
+        self.console = Console(highlight=False, markup=False, soft_wrap=True)
+        self.epochs: list[dict[str, Any]] = []
+        self.metrics: dict[str, Any] = {}
+        self.criteria: list[dict[str, Any]] = []
+        self.pictures: list[str] = []
+        self.data: dict[str, str] = {}
+        self._started = time.perf_counter()
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            (self.out / "report.json").unlink(missing_ok=True)  # a run that comes to no end shall leave none
+        except OSError as error:
+            raise WorkshopError(f"--out {self.out} cannot be written to: {error.strerror}") from error
+        self.tinytorch = import_package(judged_folder())
+        if self.quick:
+            self.say("A quick run: it shows that everything works, and never counts as passed.")
+
+    @property
+    def seconds(self) -> float:
+        """How long this run has taken, without what came before an interruption."""
+        return time.perf_counter() - self._started
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self.console.print(text)
+
+    # Data
+
+    def fetch(self, dataset: str) -> Path:
+        """The folder with the dataset's files."""
+        download = importlib.import_module("tinytorch.data.download")
+        try:
+            return download.fetch(dataset)
+        except download.DataError as error:
+            raise WorkshopError(str(error)) from error
+
+    def noted(self, name: str, content: bytes) -> bytes:
+        """`content`, data whose hash shall stand in the report under `name`."""
+        self.data[name] = hashlib.sha256(content).hexdigest()
+        return content
+
+    # Progress and checkpoints
+
+    @contextmanager
+    def bar(self, what: str, total: int, unit: str, done: int = 0) -> Iterator[Callable[[int, float], None]]:
+        """A progress bar, if this is a terminal. Gives a function to call with how much more is done, and the loss."""
+        columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeRemainingColumn()
+        began, count = time.perf_counter(), 0
+        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
+            task = progress.add_task(what, total=total, completed=done, state="")
+
+            def advance(more: int, loss: float) -> None:
+                nonlocal count
+                count += more
+                speed = count / (time.perf_counter() - began)
+                progress.update(task, advance=more, state=f"loss {loss:.4f}  {speed:,.0f} {unit}/s")
+
+            yield advance
+
+    def keep(self, trainer: Any = None, **epoch: Any) -> None:
+        """Keep what an epoch gave: its figures, among them its `loss`; and the trainer's state, the last and the best."""
+        self.epochs.append(epoch)
+        # The figures come first: if this is interrupted, they reach at least as far as the checkpoint.
+        write_json(self.out / "epochs.json", {"seed": self.seed, "quick": self.quick, "epochs": self.epochs})
+        if trainer is not None:
+            trainer.save_checkpoint(self.out / "last.npz")
+            if epoch["loss"] <= min(each["loss"] for each in self.epochs):
+                trainer.save_checkpoint(self.out / "best.npz")
+
+    def go_on(self, trainer: Any = None) -> None:
+        """With --resume, bring back what `keep` kept last; without, forget it."""
+        figures, last = self.out / "epochs.json", self.out / "last.npz"
+        if not self.resume:
+            for path in (figures, last, self.out / "best.npz"):
+                path.unlink(missing_ok=True)
+            return
+        try:
+            before = json.loads(figures.read_text(encoding="utf-8"))
+            if trainer is not None:
+                trainer.load_checkpoint(last)
+        except FileNotFoundError:
+            raise WorkshopError(f"{shown(self.out)} holds nothing to go on from: start without --resume") from None
+        except ValueError as error:
+            raise WorkshopError(f"{error}. Start without --resume") from error
+        if (before["seed"], before["quick"]) != (self.seed, self.quick):
+            was = f"--seed {before['seed']}{' --quick' if before['quick'] else ''}"
+            raise WorkshopError(f"what {shown(self.out)} holds was made with {was}: give the same, or leave out --resume")
+        self.epochs = before["epochs"] if trainer is None else before["epochs"][: trainer.epoch]
+        self.say(f"Going on after epoch {len(self.epochs)}.")
+
+    # Pictures, criteria, report
+
+    @contextmanager
+    def picture(self, name: str, width: float = 9, height: float = 4) -> Iterator[Any]:
+        """A matplotlib figure to draw on; afterwards it is saved as `name`.png."""
+        import matplotlib  # late, since it takes longer to import than all else
+        from matplotlib.figure import Figure  # draws with Agg unless told otherwise
+
+        with matplotlib.rc_context(STYLE):
+            figure = Figure(figsize=(width, height), layout="constrained")
+            yield figure
+            figure.savefig(self.out / f"{name}.png", dpi=120)
+        self.pictures.append(f"{name}.png")
+
+    def require(self, what: str, value: float, relation: str, bound: float, full_only: bool = True) -> None:
+        """Add a criterion: `value` `relation` `bound`. `full_only`: a quick run cannot be judged by it."""
+        value, judged = float(value), not (self.quick and full_only)
+        holds = RELATIONS[relation](value, bound) if judged else None
+        value = value if math.isfinite(value) else None  # JSON knows no other numbers
+        self.criteria.append({"what": what, "value": value, "relation": relation, "bound": bound, "holds": holds})
+
+    def finish(self) -> int:
+        """Write the report and show it. Returns the exit code."""
+        short = [each["what"] for each in self.criteria if each["holds"] is False]
+        report = {
+            "milestone": self.name,
+            "passed": not short and not self.quick,
+            "quick": self.quick,
+            "criteria": self.criteria,
+            "metrics": self.metrics,
+            "seed": self.seed,
+            "seconds": round(self.seconds, 2),
+            "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "versions": versions("numpy", "matplotlib"),
+            "machine": machine(),
+            "data": self.data,
+            "pictures": self.pictures,
+        }
+        write_json(self.out / "report.json", report)
+        self.say("\n".join(map(told, self.criteria)))
+        self.say(f"{shown(self.out)} holds report.json and the pictures {', '.join(self.pictures)}")
+        verdict = f"falls short: {'; '.join(short)}" if short else "ran through (quick)" if self.quick else "passed"
+        self.say(f"milestone {self.name} {verdict}, {self.seconds:.1f} s")
+        return 1 if short else 0
+
+    def interrupted(self) -> int:
+        """Say what was kept, and how to go on. Returns the exit code."""
+        if not (self.out / "epochs.json").exists():
+            self.say("\nInterrupted before the first epoch was done: nothing was kept.")
+            return 130
+        losses = [each["loss"] for each in json.loads((self.out / "epochs.json").read_text(encoding="utf-8"))["epochs"]]
+        best = losses.index(min(losses))
+        package = [] if judged_folder() == ROOT else ["--package", shown(judged_folder())]
+        arguments = [argument for argument in sys.argv[1:] if argument not in ("--", "--resume")]
+        command = shlex.join(["tox", "-e", f"milestone{self.name[1]}", "--", *package, *arguments, "--resume"])
+        self.say(f"\nInterrupted. {shown(self.out)} keeps epoch {len(losses)}, and the best, epoch {best + 1} with a loss "
+                 f"of {losses[best]:.4f}.\nTo go on: {command}")  # fmt: skip
+        return 130
+
+
+def told(criterion: dict[str, Any]) -> str:
+    """A criterion as a line: "holds         98.22 > 97     test images recognised, %"."""
+    word = {True: "holds", False: "falls short", None: "not judged"}[criterion["holds"]]
+    got = "NaN" if criterion["value"] is None else f"{criterion['value']:.5g}"
+    asked = f"{got} {criterion['relation']} {criterion['bound']:g}"
+    return f"  {word:12}  {asked:20}  {criterion['what']}"
+
+
+def parser(name: str, text: str) -> argparse.ArgumentParser:
+    """The arguments of every milestone."""
+
+    def seed(text: str) -> int:
+        if not text.isdecimal():
+            raise argparse.ArgumentTypeError(f"expected a whole number from 0 up, got {text!r}")
+        return int(text)
+
+    def folder(text: str) -> Path:
+        if not Path(text).is_dir():
+            raise argparse.ArgumentTypeError(f"{text} is no folder; expected one with a subfolder for each dataset")
+        return Path(text).resolve()
+
+    root = argparse.ArgumentParser(prog=name, description=text)
+    root.add_argument("--data", type=folder, metavar="DIR", help="where to look first for the datasets")
+    root.add_argument("--out", type=Path, metavar="DIR", help=f"for report, pictures, checkpoints (default: runs/{name})")
+    root.add_argument("--seed", type=seed, default=0, help="the same seed gives the same run, to the last bit (default: 0)")
+    root.add_argument("--quick", action="store_true", help="a smoke run on little data, which never counts as passed")
+    root.add_argument("--resume", action="store_true", help="go on where the run in --out was interrupted")
+    return root
+
+
+def main(script: str, text: str, train: Callable[[Run], None]) -> int:
+    """Run a milestone's `train`. Returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # a console that lacks a letter shall not end the run
+    name = Path(script).stem
+    options = parser(name, text).parse_args([argument for argument in sys.argv[1:] if argument != "--"])
+    if options.data:
+        os.environ["TINYTORCH_DATA"] = str(options.data)
+    run = None
+    try:
+        run = Run(name, options)
+        train(run)
+        return run.finish()
+    except WorkshopError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return run.interrupted() if run else 130
+    except (Exception, SystemExit) as error:
+        lines = [f"{name} stopped.", *error_lines(error, judged_folder())]
+        if run:
+            (run.out / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+            lines.append(f"  The whole traceback is in {shown(run.out / 'error.txt')}.")
+        print(*lines, sep="\n", file=sys.stderr)
+        return 1
