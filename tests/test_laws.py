@@ -217,7 +217,7 @@ def test_text_is_opened_as_utf8() -> None:
             name = getattr(node.func, "id", getattr(node.func, "attr", ""))
             if name in ("read_text", "write_text", "open"):
                 binary = re.search(r"'[rwax+]*b[rwax+]*'", ast.unparse(node))
-                other = ast.unparse(node.func) in ("os.open", "gzip.open", "tarfile.open")
+                other = ast.unparse(node.func) in ("os.open", "gzip.open", "tarfile.open", "archive.open")
                 assert binary or other or any(k.arg == "encoding" for k in node.keywords), f"{path}:{node.lineno}"
 
 
