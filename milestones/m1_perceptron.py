@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # started by hand
     sys.path.insert(0, str(ROOT))
 
-from workshop.training_run import Run, main  # noqa: E402
+from workshop.training_run import Run, main
 
 STEPS = 300
 RATE = 1.0  # learning rate

@@ -10,8 +10,10 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 
 # What a judge's process is told. Without bytecode, since Python takes an edit of the same size within the same second
-# for no edit; without pytest's further plugins and options, since a gate must judge the same on every machine.
+# for no edit; without pytest's further plugins and options, since a gate must judge the same on every machine; and
+# with one thread for NumPy's products, which are too small here to gain by more, and slow down tenfold on a busy machine.
 QUIET = {
+    "OPENBLAS_NUM_THREADS": "1",
     "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
     "PYTEST_ADDOPTS": "",
     "PYTHONDONTWRITEBYTECODE": "1",
@@ -25,6 +27,7 @@ def _context() -> BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", QUIET["OPENBLAS_NUM_THREADS"])  # the server loads NumPy
     context.set_forkserver_preload(["numpy", "pytest", "pytest_timeout", "workshop.judge"])
     return context
 

@@ -15,7 +15,7 @@ from workshop.package import PACKAGE, SOLUTIONS, assemble, check
 WHO = "TinyTorch Workshop <workshop@tinytorch.invalid>"
 WHEN = "1577836800 +0000"
 # What every tag holds, whatever its stage.
-COMMON = ("workshop/", "datasets/", "stages.yaml", "tox.ini", "toxfile.py", "pyproject.toml",
+COMMON = ("workshop/", "datasets/", "milestones/pictures/", "stages.yaml", "tox.ini", "toxfile.py", "pyproject.toml",
           "README.md", "LICENSE", ".gitattributes", ".gitignore")
 
 

@@ -70,4 +70,9 @@ def run_milestone(milestone: Milestone, package: Path, arguments: list[str]) -> 
         raise WorkshopError(f"{milestone.script} is missing: it comes with handout-{milestone.stages[-1]:02d}")
     path = os.pathsep.join([str(package), str(ROOT)])
     command = [sys.executable, str(ROOT / milestone.script), *arguments]
-    return subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": path}, check=False).returncode
+    with subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": path}) as script:
+        while True:
+            try:
+                return script.wait()
+            except KeyboardInterrupt:
+                pass  # the script gets Ctrl-C too; it keeps its checkpoint, says so, and ends

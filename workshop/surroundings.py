@@ -41,8 +41,8 @@ def error_lines(error: BaseException, folder: Path) -> list[str]:
     if isinstance(error, SyntaxError) and error.filename:
         return [f"{type(error).__name__}: {error.msg}", f"  {shown(Path(error.filename))}, line {error.lineno}"]
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if Path(frame.filename).is_relative_to(folder / "tinytorch")]
-    script = [frame for frame in frames if Path(frame.filename).is_relative_to(ROOT / "milestones")]
+    own = [frame for frame in frames if Path(frame.filename).resolve().is_relative_to(folder / "tinytorch")]
+    script = [frame for frame in frames if Path(frame.filename).resolve().is_relative_to(ROOT / "milestones")]
     places = [f"  {shown(Path(f.filename))}, line {f.lineno}, in {f.name}: {f.line}" for f in (own or script)[-1:]]
     message = f"the program was ended (sys.exit({error.code!r}))" if isinstance(error, SystemExit) else str(error)
     return [f"{type(error).__name__}: {message}", *places]

@@ -43,6 +43,7 @@ class Run:
     Attributes:
         name: the script's name, such as "m2_mlp".
         tinytorch: the package that is judged.
+        say: prints a line.
         out: the folder for the report, the pictures and the checkpoints.
         epochs: the figures of each epoch that is done, also of those before an interruption.
         metrics: figures for the report.
@@ -52,12 +53,18 @@ class Run:
         self.name, self.seed, self.quick, self.resume = name, options.seed, options.quick, options.resume
         self.out: Path = options.out or ROOT / "runs" / (f"{name}-quick" if self.quick else name)
         self.console = Console(highlight=False, markup=False, soft_wrap=True)
+        self.say = self.console.print
         self.epochs: list[dict[str, Any]] = []
+        self._kept = 0  # epochs whose checkpoint is written
         self.metrics: dict[str, Any] = {}
         self.criteria: list[dict[str, Any]] = []
         self.pictures: list[str] = []
         self.data: dict[str, str] = {}
         self._started = time.perf_counter()
+        if options.data:
+            if not options.data.is_dir():
+                raise WorkshopError(f"--data {options.data} is no folder; expected one with a subfolder for each dataset")
+            os.environ["TINYTORCH_DATA"] = str(options.data.resolve())
         try:
             self.out.mkdir(parents=True, exist_ok=True)
             (self.out / "report.json").unlink(missing_ok=True)  # a run that comes to no end shall leave none
@@ -66,15 +73,6 @@ class Run:
         self.tinytorch = import_package(judged_folder())
         if self.quick:
             self.say("A quick run: it shows that everything works, and never counts as passed.")
-
-    @property
-    def seconds(self) -> float:
-        """How long this run has taken, without what came before an interruption."""
-        return time.perf_counter() - self._started
-
-    def say(self, text: str) -> None:
-        """Print a line."""
-        self.console.print(text)
 
     # Data
 
@@ -118,6 +116,7 @@ class Run:
             trainer.save_checkpoint(self.out / "last.npz")
             if epoch["loss"] <= min(each["loss"] for each in self.epochs):
                 trainer.save_checkpoint(self.out / "best.npz")
+        self._kept = len(self.epochs)
 
     def go_on(self, trainer: Any = None) -> None:
         """With --resume, bring back what `keep` kept last; without, forget it."""
@@ -138,18 +137,18 @@ class Run:
             was = f"--seed {before['seed']}{' --quick' if before['quick'] else ''}"
             raise WorkshopError(f"what {shown(self.out)} holds was made with {was}: give the same, or leave out --resume")
         self.epochs = before["epochs"] if trainer is None else before["epochs"][: trainer.epoch]
-        self.say(f"Going on after epoch {len(self.epochs)}.")
+        self._kept = len(self.epochs)
+        self.say(f"Going on after epoch {self._kept}.")
 
     # Pictures, criteria, report
 
     @contextmanager
     def picture(self, name: str, width: float = 9, height: float = 4) -> Iterator[Any]:
         """A matplotlib figure to draw on; afterwards it is saved as `name`.png."""
-        import matplotlib  # late, since it takes longer to import than all else
-        from matplotlib.figure import Figure  # draws with Agg unless told otherwise
+        from matplotlib import figure as figures, rc_context  # late, since it takes longer to import than all else
 
-        with matplotlib.rc_context(STYLE):
-            figure = Figure(figsize=(width, height), layout="constrained")
+        with rc_context(STYLE):
+            figure = figures.Figure(figsize=(width, height), layout="constrained")  # draws with Agg
             yield figure
             figure.savefig(self.out / f"{name}.png", dpi=120)
         self.pictures.append(f"{name}.png")
@@ -163,6 +162,7 @@ class Run:
 
     def finish(self) -> int:
         """Write the report and show it. Returns the exit code."""
+        seconds = time.perf_counter() - self._started  # without what came before an interruption
         short = [each["what"] for each in self.criteria if each["holds"] is False]
         report = {
             "milestone": self.name,
@@ -171,10 +171,10 @@ class Run:
             "criteria": self.criteria,
             "metrics": self.metrics,
             "seed": self.seed,
-            "seconds": round(self.seconds, 2),
+            "seconds": round(seconds, 2),
             "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "versions": versions("numpy", "matplotlib"),
-            "machine": machine(),
+            "machine": machine() | {"threads": os.environ.get("OPENBLAS_NUM_THREADS", "as many as cores")},
             "data": self.data,
             "pictures": self.pictures,
         }
@@ -182,47 +182,42 @@ class Run:
         self.say("\n".join(map(told, self.criteria)))
         self.say(f"{shown(self.out)} holds report.json and the pictures {', '.join(self.pictures)}")
         verdict = f"falls short: {'; '.join(short)}" if short else "ran through (quick)" if self.quick else "passed"
-        self.say(f"milestone {self.name} {verdict}, {self.seconds:.1f} s")
+        self.say(f"milestone {self.name} {verdict}, {seconds:.1f} s")
         return 1 if short else 0
 
     def interrupted(self) -> int:
         """Say what was kept, and how to go on. Returns the exit code."""
-        if not (self.out / "epochs.json").exists():
-            self.say("\nInterrupted before the first epoch was done: nothing was kept.")
+        if not self._kept:
+            self.say("\nInterrupted before an epoch was done: nothing new was kept.")
             return 130
-        losses = [each["loss"] for each in json.loads((self.out / "epochs.json").read_text(encoding="utf-8"))["epochs"]]
+        losses = [each["loss"] for each in self.epochs[: self._kept]]
         best = losses.index(min(losses))
         package = [] if judged_folder() == ROOT else ["--package", shown(judged_folder())]
         arguments = [argument for argument in sys.argv[1:] if argument not in ("--", "--resume")]
         command = shlex.join(["tox", "-e", f"milestone{self.name[1]}", "--", *package, *arguments, "--resume"])
-        self.say(f"\nInterrupted. {shown(self.out)} keeps epoch {len(losses)}, and the best, epoch {best + 1} with a loss "
-                 f"of {losses[best]:.4f}.\nTo go on: {command}")  # fmt: skip
+        self.say(f"\nInterrupted. {shown(self.out)} keeps epoch {self._kept}, the last that was done, and epoch {best + 1}, "
+                 f"the best, with a loss of {losses[best]:.4f}.\nTo go on: {command}")
         return 130
 
 
 def told(criterion: dict[str, Any]) -> str:
     """A criterion as a line: "holds         98.22 > 97     test images recognised, %"."""
     word = {True: "holds", False: "falls short", None: "not judged"}[criterion["holds"]]
-    got = "NaN" if criterion["value"] is None else f"{criterion['value']:.5g}"
-    asked = f"{got} {criterion['relation']} {criterion['bound']:g}"
+    value = float("nan") if criterion["value"] is None else criterion["value"]
+    asked = f"{value:.5g} {criterion['relation']} {criterion['bound']:g}"
     return f"  {word:12}  {asked:20}  {criterion['what']}"
 
 
 def parser(name: str, text: str) -> argparse.ArgumentParser:
     """The arguments of every milestone."""
 
-    def seed(text: str) -> int:
-        if not text.isdecimal():
-            raise argparse.ArgumentTypeError(f"expected a whole number from 0 up, got {text!r}")
-        return int(text)
+    def seed(given: str) -> int:
+        if not given.isdecimal():
+            raise argparse.ArgumentTypeError(f"expected a whole number from 0 up, got {given!r}")
+        return int(given)
 
-    def folder(text: str) -> Path:
-        if not Path(text).is_dir():
-            raise argparse.ArgumentTypeError(f"{text} is no folder; expected one with a subfolder for each dataset")
-        return Path(text).resolve()
-
-    root = argparse.ArgumentParser(prog=name, description=text)
-    root.add_argument("--data", type=folder, metavar="DIR", help="where to look first for the datasets")
+    root = argparse.ArgumentParser(name, description=text)
+    root.add_argument("--data", type=Path, metavar="DIR", help="where to look first for the datasets")
     root.add_argument("--out", type=Path, metavar="DIR", help=f"for report, pictures, checkpoints (default: runs/{name})")
     root.add_argument("--seed", type=seed, default=0, help="the same seed gives the same run, to the last bit (default: 0)")
     root.add_argument("--quick", action="store_true", help="a smoke run on little data, which never counts as passed")
@@ -236,8 +231,6 @@ def main(script: str, text: str, train: Callable[[Run], None]) -> int:
         stream.reconfigure(errors="replace")  # a console that lacks a letter shall not end the run
     name = Path(script).stem
     options = parser(name, text).parse_args([argument for argument in sys.argv[1:] if argument != "--"])
-    if options.data:
-        os.environ["TINYTORCH_DATA"] = str(options.data)
     run = None
     try:
         run = Run(name, options)
@@ -250,7 +243,7 @@ def main(script: str, text: str, train: Callable[[Run], None]) -> int:
         return run.interrupted() if run else 130
     except (Exception, SystemExit) as error:
         lines = [f"{name} stopped.", *error_lines(error, judged_folder())]
-        if run:
+        if run and not isinstance(error, NotImplementedError):
             (run.out / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
             lines.append(f"  The whole traceback is in {shown(run.out / 'error.txt')}.")
         print(*lines, sep="\n", file=sys.stderr)

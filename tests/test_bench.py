@@ -1,0 +1,58 @@
+"""The benchmark's own arithmetic. What it measures needs torch, and so is `tox -e bench`'s part."""
+
+from __future__ import annotations
+
+import time
+from itertools import groupby
+from pathlib import Path
+
+import pytest
+
+from benchmarks import pairs, run
+from benchmarks.pairs import Case, Side, measure
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairs, "REST", 0.0)
+
+
+def wait(seconds: float) -> None:
+    """Take so long, exactly: time.sleep is too coarse on some systems."""
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+
+
+def test_ratio_is_ours_to_theirs() -> None:
+    case = Case("waiting", Side(lambda: wait(0.002)), Side(lambda: wait(0.001)), lambda: 0.0, asked=1.5)
+    found = measure(case, pairs=5)
+    assert found["ratio"][1] == pytest.approx(2, rel=0.2)
+    assert found["ours"][1] == pytest.approx(2, rel=0.2)  # milliseconds
+    assert found["ratio"] == sorted(found["ratio"])
+
+
+def test_preparation_is_not_timed() -> None:
+    case = Case("waiting", Side(lambda: wait(0.001), lambda: wait(0.01)), Side(lambda: wait(0.001)), lambda: 0.0)
+    assert measure(case, pairs=3)["ratio"][1] == pytest.approx(1, rel=0.2)
+
+
+def test_sides_take_turns_and_begin_in_turn() -> None:
+    order: list[str] = []
+    sides = [Side(lambda: None, lambda name=name: order.append(name)) for name in ("ours", "theirs")]
+    measure(Case("nothing", *sides, lambda: 0.0), pairs=4)
+    assert [name for name, _ in groupby(order)] == ["theirs", "ours", "theirs", "ours", "theirs"]
+
+
+@pytest.mark.parametrize("difference", [0.01, float("nan")])
+def test_different_results_are_not_compared(difference: float) -> None:
+    with pytest.raises(ValueError, match="cannot be compared"):
+        measure(Case("waiting", Side(lambda: None), Side(lambda: None), lambda: difference))
+
+
+def test_table_and_plot(tmp_path: Path) -> None:
+    row = {"name": "a step", "threads": 1, "ours": [1, 2, 3], "theirs": [2, 3, 4], "ratio": [0.5, 0.6, 0.7], "asked": 1.5}
+    rows = [row, row | {"name": "another", "asked": None}, row | {"threads": 2}, row | {"name": "another", "threads": 2}]
+    run.draw(rows, tmp_path / "bench.png")
+    assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
+    assert run.table(rows).row_count == 4
