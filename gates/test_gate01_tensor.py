@@ -475,6 +475,7 @@ def test_max() -> None:
     """the largest over all, one or several axes, with and without keepdims"""
     check_reduction("max")
     close(Tensor([-3.0, -1.0, -2.0]).max(), -1.0, "the maximum", "Tensor([-3, -1, -2])")
+    close(Tensor([1.0, np.nan, 2.0]).max(), np.nan, "the maximum", "Tensor([1, nan, 2])", dtype=np.float32)
     close(Tensor([[1, 7], [9, 3]]).max(axis=1), [7, 9], "the maximum", "Tensor([[1, 7], [9, 3]]), axis=1", dtype=np.int64)
 
 

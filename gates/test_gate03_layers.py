@@ -27,7 +27,7 @@ class Scale(Layer):
     def __init__(self) -> None:
         self.factor = parameter(1.0, 2.0)
         self.seen = Tensor(np.array([7]))
-        self._cache = parameter(9.0)
+        vars(self)["_cache"] = parameter(9.0)
         self.rate = 0.5
 
 

@@ -167,14 +167,17 @@ def check_dtype(make: Callable[..., Optimizer]) -> None:
 
 
 def check_parameters_without_gradient(make: Callable[..., Optimizer]) -> None:
-    p, still = parameter([1.0, 2.0]), parameter([3.0, 4.0])
-    optimizer = make([p, still])
-    for gradients in (None, np.array([1.0, 1.0]), None, None):
-        p.grad, still.grad = np.array([1.0, -1.0]), gradients
-        before = still.data.copy()
+    """One that has a gradient now and then, before one that always has: neither disturbs the other."""
+    now_and_then, always, alone = parameter([3.0, 4.0]), parameter([1.0, 2.0]), parameter([1.0, 2.0])
+    optimizer, other = make([now_and_then, always]), make([alone])
+    for step, gradient in enumerate((None, np.array([1.0, 1.0]), None, np.array([2.0, 2.0]), None), 1):
+        now_and_then.grad, always.grad, alone.grad = gradient, np.array([1.0, -1.0]), np.array([1.0, -1.0])
+        before = now_and_then.data.copy()
         optimizer.step()
-        if gradients is None:
-            close(still, before, "a parameter without gradient", "its gradient is None in this step", 0.0)
+        other.step()
+        if gradient is None:
+            close(now_and_then, before, "a parameter without gradient", f"its gradient is None in step {step}", 0.0)
+        close(always, alone.data, "the parameter after it", f"as it goes alone, step {step}", 1e-12)
 
 
 # Forgetting gradients
@@ -560,8 +563,8 @@ def test_state_bytes_measured() -> None:
 def test_state_bytes_of_any_state() -> None:
     """arrays of every dtype count by their bytes, numbers not at all"""
     optimizer = Optimizer([parameter([1.0]), parameter([2.0])])
-    optimizer.state = [{"seen": np.zeros(7, np.int8), "steps": 3}, {"a": np.zeros((2, 3)), "b": np.zeros(4, np.float32)}]
-    equal(state_bytes(optimizer), 7 + 48 + 16, "state_bytes", "arrays of 7 int8, 6 float64 and 4 float32, and a number")
+    optimizer.state = [{}, {"seen": np.zeros(7, np.int8), "steps": 3, "a": np.zeros((2, 3)), "b": np.zeros((), np.float32)}]
+    equal(state_bytes(optimizer), 7 + 48 + 4, "state_bytes", "arrays of 7 int8, 6 float64 and a single float32, and a number")
 
 
 @exercise("training_bytes")

@@ -89,7 +89,7 @@ def sparsity() -> None:
 
 
 def saturation() -> None:
-    print("\nWhere the sigmoid's slope falls to a share of its 0.25")
+    print("\nWhere the slope of the sigmoid, 0.25 at 0, has fallen")
     print(f"{'slope':>12}{'at x':>10}{'σ(x), float32':>18}")
     for slope in (0.25, 0.1, 0.01, 0.001, 0.0001):
         x = saturation_point(slope)

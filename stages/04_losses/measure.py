@@ -113,7 +113,8 @@ def steepness() -> None:
 
 def floors() -> None:
     print("\nThe lowest loss of 10 classes: entropy of the goals. Confidence c: one logit of c, nine of 0")
-    print(f"{'smoothing':>10}{'entropy':>10}{'logits = log goals':>20}{'c = 2':>9}{'c = 5':>9}{'c = 10':>9}{'c = 100':>10}{'KL at 100':>11}")
+    print(f"{'smoothing':>10}{'entropy':>10}{'logits = log goals':>20}"
+          f"{'c = 2':>9}{'c = 5':>9}{'c = 10':>9}{'c = 100':>10}{'KL at 100':>11}")  # fmt: skip
     for smoothing in (0.0, 0.1, 0.2):
         loss = CrossEntropyLoss(label_smoothing=smoothing)
         goals = np.full(10, smoothing / 10)

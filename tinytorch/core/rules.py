@@ -43,10 +43,10 @@ class Function:
         raise TypeError(f"{type(self).__name__} defines no forward")
 
     def backward(self, grad_output: np.ndarray) -> Any:
-        """The gradient of each input: one array, or a tuple with an array or None per input.
+        """The gradient of each input, float32 for float32: one array, or a tuple with an array or None per input.
 
         Args:
-            grad_output: gradient of the result, of its shape.
+            grad_output: gradient of the result, of its shape; only to be read.
         """
         raise TypeError(f"{type(self).__name__} defines no backward")
 
@@ -121,14 +121,6 @@ class MatmulBackward(Function):
         # >>> stage 05: your code
         raise NotImplementedError("stage 05: MatmulBackward.backward is yours to write, see stages/05_autograd/README.md")
         # <<<
-
-
-def _rows_times_grad(rows: np.ndarray, grad: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Aᵀ G; if B is one matrix for a whole batch, as one large product, which leaves no batch to be summed."""
-    if columns.ndim == 2:
-        count = math.prod(rows.shape[:-1])
-        rows, grad = rows.reshape(count, rows.shape[-1]), grad.reshape(count, grad.shape[-1])
-    return np.swapaxes(rows, -1, -2) @ grad
 
 
 class ReshapeBackward(Function):

@@ -284,7 +284,7 @@ class Tensor:
         # <<<
 
     def max(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        """Largest value over `axis`, without its place. Door "Max", saved: axis, keepdims."""
+        """Largest value over `axis`, NaN if there is one; without its place. Door "Max", saved: axis, keepdims."""
         # >>> stage 01: your code
         raise NotImplementedError("stage 01: Tensor.max is yours to write, see stages/01_tensor/README.md")
         # <<<

@@ -16,7 +16,7 @@ from tinytorch.core.checkpoints import read_state, write_state
 from tinytorch.core.layers import Layer
 from tinytorch.core.optimizers import Optimizer
 from tinytorch.core.random import generator
-from tinytorch.core.tensor import Tensor
+from tinytorch.core.tensor import Tensor, result_of
 
 __all__ = ["CosineSchedule", "EarlyStopping", "Trainer", "clip_grad_norm"]
 
@@ -107,7 +107,9 @@ Batch = tuple[Any, Any]  # inputs and targets, arrays or Tensors or lists, with 
 
 
 def as_input(inputs: Any) -> Tensor:
-    """`inputs` as a Tensor."""
+    """`inputs` as a Tensor. An array's memory is shared, not copied: a batch may be large, and nobody writes to it."""
+    if isinstance(inputs, np.ndarray):
+        return result_of(None, inputs)
     return inputs if isinstance(inputs, Tensor) else Tensor(inputs)
 
 

@@ -175,7 +175,8 @@ class Linear(Layer):
         (2,)
         """
         if x.ndim == 0 or x.shape[-1] != self.in_features:
-            raise ValueError(f"Linear({self.in_features}, {self.out_features}): expected (…, {self.in_features}), got {x.shape}")
+            name = f"Linear({self.in_features}, {self.out_features})"
+            raise ValueError(f"{name}: expected (…, {self.in_features}), got {x.shape}")
         product = x @ self.weight
         return product if self.bias is None else product + self.bias
 

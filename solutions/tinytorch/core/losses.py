@@ -82,7 +82,8 @@ class MSELoss(Loss):
         """
         same_shape("MSELoss", predictions, values_of(targets))
         predictions = floating(predictions)
-        difference = predictions - (targets if isinstance(targets, Tensor) else Tensor(targets, dtype=predictions.dtype))
+        targets = targets if isinstance(targets, Tensor) else Tensor(targets, dtype=predictions.dtype)
+        difference = predictions - targets
         return (difference * difference).mean()
 
 

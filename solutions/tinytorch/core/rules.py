@@ -43,10 +43,10 @@ class Function:
         raise TypeError(f"{type(self).__name__} defines no forward")
 
     def backward(self, grad_output: np.ndarray) -> Any:
-        """The gradient of each input: one array, or a tuple with an array or None per input.
+        """The gradient of each input, float32 for float32: one array, or a tuple with an array or None per input.
 
         Args:
-            grad_output: gradient of the result, of its shape.
+            grad_output: gradient of the result, of its shape; only to be read.
         """
         raise TypeError(f"{type(self).__name__} defines no backward")
 
@@ -123,21 +123,17 @@ class MatmulBackward(Function):
         columns = b if b.ndim > 1 else b[:, None]  # (…, k, n)
         grad = grad_output if b.ndim > 1 else grad_output[..., None]
         grad = grad if a.ndim > 1 else grad[..., None, :]  # (…, m, n)
-        from_a = grad @ np.swapaxes(columns, -1, -2) if self.needs(0) else None
-        from_b = _rows_times_grad(rows, grad, columns) if self.needs(1) else None
-        if a.ndim == 1 and from_a is not None:
-            from_a = from_a[..., 0, :]
-        if b.ndim == 1 and from_b is not None:
-            from_b = from_b[..., 0]
+        from_a = from_b = None
+        if self.needs(0):
+            from_a = grad @ np.swapaxes(columns, -1, -2)  # (…, m, k)
+            from_a = from_a if a.ndim > 1 else from_a[..., 0, :]
+        if self.needs(1):
+            if columns.ndim == 2:  # one matrix for the whole batch: one large product, and no batch left to sum
+                count = math.prod(rows.shape[:-1])
+                rows, grad = rows.reshape(count, rows.shape[-1]), grad.reshape(count, grad.shape[-1])
+            from_b = np.swapaxes(rows, -1, -2) @ grad  # (…, k, n)
+            from_b = from_b if b.ndim > 1 else from_b[..., 0]
         return from_a, from_b
-
-
-def _rows_times_grad(rows: np.ndarray, grad: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Aᵀ G; if B is one matrix for a whole batch, as one large product, which leaves no batch to be summed."""
-    if columns.ndim == 2:
-        count = math.prod(rows.shape[:-1])
-        rows, grad = rows.reshape(count, rows.shape[-1]), grad.reshape(count, grad.shape[-1])
-    return np.swapaxes(rows, -1, -2) @ grad
 
 
 class ReshapeBackward(Function):

@@ -282,7 +282,7 @@ class Tensor:
         return result_of("Mean", x.data.mean(axis=axis, keepdims=keepdims), x, axis=axis, keepdims=keepdims)
 
     def max(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        """Largest value over `axis`, without its place. Door "Max", saved: axis, keepdims."""
+        """Largest value over `axis`, NaN if there is one; without its place. Door "Max", saved: axis, keepdims."""
         return result_of("Max", self.data.max(axis=axis, keepdims=keepdims), self, axis=axis, keepdims=keepdims)
 
     # Elementwise functions

@@ -33,8 +33,8 @@ def step_peak(trainer: Trainer, group: list[Batch]) -> int:
 def largest_batch(budget: int, small: tuple[int, int], large: tuple[int, int]) -> int:
     """The largest batch whose step has its peak within `budget` bytes, by two measurements; 0 if no batch has.
 
-    What a step needs grows along a straight line: a fixed part (gradients, state), and a part for each sample
-    (activations).
+    Where activations decide, the peak grows along a straight line: a part that is there for any batch (gradients),
+    and a part for each sample.
 
     Args:
         small, large: (batch, bytes of the peak) of two batches of different size; the larger needs more.
