@@ -10,6 +10,7 @@ import pytest
 from conftest import run_git, run_workshop
 
 from workshop.map import Map, Stage
+from workshop.stub import make_stub
 
 Clone = Callable[..., Path]
 
@@ -76,11 +77,10 @@ def test_an_exercise_that_waits_for_another(clone: Clone, map: Map) -> None:
     """An unwritten exercise is told apart from written ones that only need it."""
     folder = clone("stage-01")
     run_git(folder, "fetch", "-q", "origin", "main:main")
-    text = run_git(folder, "show", "main:solutions/tinytorch/core/tensor.py")
-    from workshop.stub import make_stub
-
-    stub = make_stub(text, map.stage(1), "tinytorch/core/tensor.py", only={"as_array"})
-    (folder / "tinytorch/core/tensor.py").write_text(stub, encoding="utf-8")
+    solve(folder, map.stage(1))
+    path = "tinytorch/core/arrays.py"
+    stub = make_stub((folder / path).read_text(encoding="utf-8"), map.stage(1), path, only={"as_array"})
+    (folder / path).write_text(stub, encoding="utf-8")
     done = run_workshop(folder, "gate", "01")
     assert re.search(r"as_array +2 +not written yet", done.stdout)
     assert re.search(r"Tensor\.sum +1 +waits for as_array", done.stdout)
@@ -95,10 +95,10 @@ def test_a_student_may_print(first: Path) -> None:
 
 
 def test_a_syntax_error(first: Path) -> None:
-    mend(first, "tinytorch/core/tensor.py", "def as_array(", "def as_array((")
+    mend(first, "tinytorch/core/arrays.py", "def as_array(", "def as_array((")
     done = run_workshop(first, "gate", "01")
-    line = 1 + (first / "tinytorch/core/tensor.py").read_text(encoding="utf-8").split("def as_array((")[0].count("\n")
-    assert done.returncode == 1 and f"tinytorch/core/tensor.py, line {line}: " in done.stdout
+    line = 1 + (first / "tinytorch/core/arrays.py").read_text(encoding="utf-8").split("def as_array((")[0].count("\n")
+    assert done.returncode == 1 and f"tinytorch/core/arrays.py, line {line}: " in done.stdout
     assert "Traceback" not in done.stdout + done.stderr and "0 of 20 points" in done.stdout
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from multiprocessing.context import BaseContext
 from pathlib import Path
+from threading import Lock
+from types import ModuleType
 
 # What a judge's process is told. Without bytecode, since Python takes an edit of the same size within the same second
 # for no edit; without pytest's further plugins and options, since a gate must judge the same on every machine; and
@@ -35,13 +39,28 @@ def _context() -> BaseContext:
 def forked(arguments: list[str], root: Path, patience: int) -> str:
     """Run the judge; how it ended, or "timeout"."""
     process = _context().Process(target=_judge, args=(arguments, str(root)), daemon=True)
-    process.start()
+    with _without_main():
+        process.start()
     process.join(patience)
     if process.is_alive():
         process.kill()
         process.join()
         return "timeout"
     return f"exit code {process.exitcode}"
+
+
+_one_at_a_time = Lock()
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Start a process that does not import this program's main module, of which the judge needs nothing."""
+    with _one_at_a_time:
+        main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
 
 
 def _judge(arguments: list[str], root: str) -> None:
