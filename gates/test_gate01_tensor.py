@@ -1,17 +1,14 @@
 """Gate 01: the Tensor."""
 
 import tracemalloc
-from collections.abc import Callable
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 
 from tinytorch import Tensor
 from tinytorch.core.arrays import as_array
-from tinytorch.core.tensor import plug_in, result_of
+from tinytorch.core.tensor import result_of
 from tinytorch.systems.tensor import broadcast_bytes, cache_lines, kept_bytes, matmul_flops, tensor_bytes
-from workshop.checks import close, equal, exercise, holds, raises, through_door
+from workshop.checks import at_the_door, close, equal, exercise, holds, raises, through_door
 
 
 def numbers(*shape: int, seed: int = 0) -> np.ndarray:
@@ -21,20 +18,6 @@ def numbers(*shape: int, seed: int = 0) -> np.ndarray:
 def view(array: np.ndarray) -> Tensor:
     """A Tensor with the memory of `array`, strides and all."""
     return result_of(None, array)
-
-
-def at_the_door(function: Callable[[], Tensor], given: str) -> tuple[str, tuple[Tensor, ...], dict[str, Any]]:
-    """The name, the inputs and the saved values of the operation by which `function` came to its result."""
-    calls: list[tuple[Any, ...]] = []
-    before = plug_in(SimpleNamespace(record=lambda *call: calls.append(call)))
-    try:
-        result = function()
-    finally:
-        plug_in(before)
-    came = bool(calls) and calls[-1][1] is result
-    holds(came, "what came through the door is what is returned", "a tensor that did not come through it", given)
-    op, _, inputs, saved = calls[-1]
-    return op, inputs, saved
 
 
 # Making a tensor

@@ -2,15 +2,14 @@
 
 import math
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from tinytorch import GELU, ReLU, Sigmoid, Softmax, Tanh, Tensor
-from tinytorch.core.tensor import plug_in, result_of
+from tinytorch.core.tensor import result_of
 from tinytorch.systems.activations import dead_units, gelu_error, relu_sparsity, saturation_point, sparse_bytes
-from workshop.checks import close, equal, exercise, holds, raises, through_door
+from workshop.checks import at_the_door, close, equal, exercise, holds, raises, through_door
 
 NAN, INF = math.nan, math.inf
 
@@ -22,19 +21,6 @@ def numbers(*shape: int, seed: int = 0, scale: float = 2.0) -> np.ndarray:
 def view(array: np.ndarray) -> Tensor:
     """A Tensor with the memory of `array`, strides and all."""
     return result_of(None, array)
-
-
-def saved_at_the_door(function: Callable[[], Tensor], given: str) -> dict[str, Any]:
-    """What the operation saved by which `function` came to its result."""
-    calls: list[tuple[Any, ...]] = []
-    before = plug_in(SimpleNamespace(record=lambda *call: calls.append(call)))
-    try:
-        result = function()
-    finally:
-        plug_in(before)
-    came = bool(calls) and calls[-1][1] is result
-    holds(came, "what came through the door is what is returned", "a tensor that did not come through it", given)
-    return calls[-1][3]
 
 
 def check_values(activation: Any, expected: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -83,7 +69,7 @@ def check_output_saved(activation: Any, op: str, expected: np.ndarray, x: np.nda
     tensor = Tensor(x, requires_grad=True)
     given = f"{activation}(x)"
     through_door(lambda: activation(tensor), op, [tensor], ["output"], given=given)
-    output = saved_at_the_door(lambda: activation(tensor), given)["output"]
+    output = at_the_door(lambda: activation(tensor), given)[2]["output"]
     holds(not isinstance(output, Tensor), "an array as output", "a Tensor", given)
     close(output, expected, "the saved output", given, 1e-12)
 
@@ -190,7 +176,7 @@ def test_relu_through_the_door() -> None:
     for values in ([-1.0, 2.0], [1.0, 2.0]):
         x = Tensor(values, requires_grad=True)
         through_door(lambda: ReLU()(x), "ReLU", [x], given=f"ReLU()(x), x = {values}")
-        saved_at_the_door(lambda: ReLU()(x), f"ReLU()(x), x = {values}")
+        at_the_door(lambda: ReLU()(x), f"ReLU()(x), x = {values}")
 
 
 # Tanh
@@ -324,7 +310,7 @@ def test_gelu_through_the_door() -> None:
         x = Tensor(numbers(3), requires_grad=True)
         given = f'GELU("{form}")(x)'
         through_door(lambda: GELU(form)(x), "GELU", [x], ["approximate"], given=given)
-        equal(saved_at_the_door(lambda: GELU(form)(x), given)["approximate"], form, "the saved approximate", given)
+        equal(at_the_door(lambda: GELU(form)(x), given)[2]["approximate"], form, "the saved approximate", given)
 
 
 # Softmax
@@ -434,7 +420,7 @@ def test_softmax_through_the_door() -> None:
     for dim in (1, -1):
         given = f"Softmax(dim={dim})(x), x (2, 3, 4)"
         through_door(lambda: Softmax(dim)(x), "Softmax", [x], ["output", "dim"], given=given)
-        saved = saved_at_the_door(lambda: Softmax(dim)(x), given)
+        saved = at_the_door(lambda: Softmax(dim)(x), given)[2]
         holds(not isinstance(saved["output"], Tensor), "an array as output", "a Tensor", given)
         close(saved["output"], softmax(x.data, dim), "the saved output", given, 1e-12)
         sums = np.sum(saved["output"], axis=saved["dim"])

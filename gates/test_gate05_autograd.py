@@ -27,7 +27,7 @@ from tinytorch import (
     manual_seed,
 )
 from tinytorch.core.autograd import accumulate, checkpoint, no_grad, recompute, record, topological_order, unbroadcast
-from tinytorch.core.random import generator
+from tinytorch.core.rng import generator
 from tinytorch.core.rules import RULES, Function
 from tinytorch.core.tensor import plug_in, recording
 from tinytorch.systems.autograd import best_segment, count_paths, graph_bytes, in_halves, in_segments, nested_calls

@@ -25,7 +25,7 @@ from tinytorch import (
     manual_seed,
 )
 from tinytorch.core.checkpoints import read_state
-from tinytorch.core.random import generator
+from tinytorch.core.rng import generator
 from tinytorch.systems.training import largest_batch, micro_batches, step_peak, travel
 from workshop.checks import close, equal, exercise, holds, raises
 

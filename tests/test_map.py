@@ -72,7 +72,7 @@ def test_needs_of_a_later_stage_are_refused() -> None:
         ("core/tensor.py:", "core/tensors.py:", "tinytorch/core/tensors.py, which is missing"),
         ("Tensor.matmul:", "Tensor.matmull:", "no function Tensor.matmull"),
         ("Tensor.exp:", "Tensor.shape:", "no function Tensor.shape"),
-        ("      core/random.py: {}\n", "", "tinytorch/core/random.py belongs to no stage"),
+        ("      core/rng.py: {}\n", "", "tinytorch/core/rng.py belongs to no stage"),
         ("name: tensor\n", "name: tensors\n", "has no gates/test_gate01_tensors.py"),
         ("name: mlp", "name: mpl", "has no milestones/m2_mpl.py"),
     ],

@@ -35,6 +35,8 @@ def parser() -> argparse.ArgumentParser:
     milestone = add("milestone", "train a milestone's model on your package; further arguments go to its script")
     milestone.add_argument("number", type=number, metavar="N")
     milestone.add_argument("--package", type=Path, default=ROOT, help="folder that holds tinytorch/, such as solutions")
+    figures = add("measure", "print a lesson's figures; further arguments go to its measure.py")
+    figures.add_argument("number", type=number, metavar="NN")
     stages = add("stages", "cut the stages: tags stage-NN and handout-NN, refs/solutions/NN")
     stages.add_argument("--correct", action="store_true", help="build on the tags that students have already merged")
     add("list", "show the map")
@@ -50,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. Returns 0 if all is well, 1 if something judged falls short, 2 if it could not be done."""
     options, rest = parser().parse_known_args(arguments)
-    if rest and options.command not in ("milestone", "tests"):
+    if rest and options.command not in ("milestone", "measure", "tests"):
         parser().error(f"unknown arguments: {' '.join(rest)}")
     try:
         return run(options, rest)
@@ -72,6 +74,10 @@ def run(options: argparse.Namespace, rest: list[str]) -> int:
         from workshop.student import milestone
 
         return milestone(load_map().milestone(options.number), options.package.resolve(), rest)
+    if options.command == "measure":
+        from workshop.student import measure
+
+        return measure(load_map().stage(options.number), rest)
     if options.command == "list":
         from workshop.report import show_map
 

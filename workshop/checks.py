@@ -101,7 +101,8 @@ def gradients_match(
 ) -> None:
     """The gradients of `function(*tensors)` equal central differences in float64, element by element.
 
-    The upstream gradient is random: an all-ones one hides a rule that ignores it. Counts one check per array.
+    The upstream gradient is random, of size 0.5 to 2: an all-ones one hides a rule that ignores it. Counts one check
+    per array.
 
     Args:
         function: takes Tensors, gives a Tensor.
@@ -113,7 +114,8 @@ def gradients_match(
     arrays = tuple(np.array(array, dtype=np.float64) for array in arrays)
     tensors = [Tensor(array, requires_grad=True) for array in arrays]
     result = function(*tensors)
-    upstream = np.random.default_rng(7).normal(size=np.shape(_plain(result)))
+    random, shape = np.random.default_rng(7), np.shape(_plain(result))
+    upstream = random.uniform(0.5, 2, shape) * random.choice([-1.0, 1.0], shape)
     result.backward(upstream)
 
     def value(*values: np.ndarray) -> float:
@@ -138,20 +140,8 @@ def through_door(
     Without it nothing could remember the operation, and stage 05 would find no way back through it.
     `inputs` must require gradients.
     """
-    from tinytorch.core.tensor import plug_in
-
-    count.checks += 1
-    calls: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = []
-    tape = SimpleNamespace(record=lambda name, result, sources, keep: calls.append((name, sources, keep)))
-    before = plug_in(tape)
-    try:
-        function()
-    finally:
-        plug_in(before)
     expected = f'the result through the door: result_of("{op}", …)'
-    if not calls:
-        raise CheckFailed(_lines(given, expected, "a result that did not come through the door"), "no door")
-    name, sources, keep = calls[-1]
+    name, sources, keep = at_the_door(function, given)
     if name != op:
         raise CheckFailed(_lines(given, expected, f'the door was used as result_of("{name}", …)'), f"door {name}")
     if len(sources) != len(inputs) or any(source is not tensor for source, tensor in zip(sources, inputs)):
@@ -161,6 +151,22 @@ def through_door(
     if missing:
         expected = f'result_of("{op}", …) saving {", ".join(f"{word}=…" for word in missing)} for the rule'
         raise CheckFailed(_lines(given, expected, f"saved: {', '.join(keep) or 'nothing'}"), f"saved {sorted(keep)}")
+
+
+def at_the_door(function: Callable[[], Any], given: str = "") -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """The name, the inputs and the saved values of the operation by which `function` came to its result."""
+    from tinytorch.core.tensor import plug_in
+
+    calls: list[tuple[Any, ...]] = []
+    before = plug_in(SimpleNamespace(record=lambda *call: calls.append(call)))
+    try:
+        result = function()
+    finally:
+        plug_in(before)
+    came = bool(calls) and calls[-1][1] is result
+    holds(came, "a result that comes through the door, result_of(…)", "a tensor that did not come through it", given)
+    op, _, inputs, saved = calls[-1]
+    return op, inputs, saved
 
 
 def _plain(value: Any) -> Any:

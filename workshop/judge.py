@@ -93,7 +93,8 @@ def import_package(package: Path, modules: list[str]) -> str:
                 return (f"{name} was imported from {found or 'nowhere'}, not from {package}: "
                         "another package of that name stands in its way")
     except SyntaxError as error:
-        place = f"{_below(error.filename, package)}, line {error.lineno}" if error.filename else name
+        file = f"{name.replace('.', '/')}.py"  # a file that is no text has no line
+        place = f"{_below(error.filename, package)}, line {error.lineno}" if error.filename else file
         return f"{place}: {error.msg}\n    {(error.text or '').strip()}".rstrip()
     except SystemExit as error:
         return f"importing {name} ended the program (sys.exit({error.code!r})): a module must not exit when imported"

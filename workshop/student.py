@@ -56,6 +56,13 @@ def _written(stage: Stage, package: Path) -> bool:
     )
 
 
+def measure(stage: Stage, arguments: list[str]) -> int:
+    """Run the lesson's measure.py. Returns its exit code."""
+    require_present(stage, ROOT)
+    command = [sys.executable, str(ROOT / stage.folder / "measure.py"), *arguments]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode
+
+
 def milestone(milestone: Milestone, package: Path, arguments: list[str]) -> int:
     """Train a milestone's model, if all of its stages are there."""
     map = load_map()

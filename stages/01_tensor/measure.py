@@ -3,46 +3,19 @@
     python stages/01_tensor/measure.py
 """
 
-import argparse
 import sys
-import time
-import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[2]
-PLOT = ROOT / "runs" / "measure" / "01_tensor.png"
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--package", type=Path, default=ROOT, help="the folder that holds tinytorch/ (default: this checkout)")
-sys.path.insert(0, str(parser.parse_args().package.resolve()))
+from workshop.measuring import measure, peak_bytes, save_plot, seconds  # puts the package to measure on the path
 
-from tinytorch import Tensor  # noqa: E402
-from tinytorch.systems.tensor import broadcast_bytes, cache_lines, kept_bytes, matmul_flops  # noqa: E402
+from tinytorch import Tensor
+from tinytorch.systems.tensor import broadcast_bytes, cache_lines, kept_bytes, matmul_flops
 
 random = np.random.default_rng(0)
-
-
-def seconds(action: Callable[[], object], budget: float = 0.2) -> float:
-    """The time of the fastest of the runs that `budget` seconds allow, two at least: the others were disturbed."""
-    times: list[float] = []
-    while len(times) < 2 or sum(times) < budget:
-        start = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
-def peak_bytes(action: Callable[[], object]) -> int:
-    """Bytes allocated at the height of `action`, its result included."""
-    tracemalloc.start()
-    kept = action()  # keeps the result alive until it is counted
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    del kept
-    return peak
 
 
 def views() -> None:
@@ -107,7 +80,7 @@ def products() -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
             row += f"{'':>30}"
         print(f"{row}{blas[-1][1] * 1e3:>11.3f} ms{flops / blas[-1][1] / 1e9:>8.1f} GFLOP/s")
     print(f"at n = 128 matmul is {loops[-1][1] / blas[3][1]:,.0f} times as fast; "
-          f"from n = 64 to 128 the loops took {loops[-1][1] / loops[-2][1]:.1f} times as long")  # fmt: skip
+          f"from n = 64 to 128 the loops took {loops[-1][1] / loops[-2][1]:.1f} times as long")
     return loops, blas
 
 
@@ -160,9 +133,7 @@ def plot(loops: list[tuple[int, float]], blas: list[tuple[int, float]]) -> None:
     axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.legend()
-    PLOT.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(PLOT, dpi=120, bbox_inches="tight")
-    print(f"\nplot: {PLOT.relative_to(ROOT).as_posix()}")
+    save_plot(figure, __file__)
 
 
 def main() -> None:
@@ -175,7 +146,4 @@ def main() -> None:
     plot(loops, blas)
 
 
-try:
-    main()
-except NotImplementedError as error:
-    sys.exit(str(error))
+measure(main)

@@ -3,24 +3,18 @@
     python stages/02_activations/measure.py
 """
 
-import argparse
 import sys
-import time
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[2]
-PLOT = ROOT / "runs" / "measure" / "02_activations.png"
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--package", type=Path, default=ROOT, help="the folder that holds tinytorch/ (default: this checkout)")
-sys.path.insert(0, str(parser.parse_args().package.resolve()))
+from workshop.measuring import measure, peak_bytes, save_plot, seconds  # puts the package to measure on the path
 
-from tinytorch import GELU, ReLU, Sigmoid, Softmax, Tanh, Tensor  # noqa: E402
-from tinytorch.systems.activations import (  # noqa: E402
+from tinytorch import GELU, ReLU, Sigmoid, Softmax, Tanh, Tensor
+from tinytorch.systems.activations import (
     dead_units,
     gelu_error,
     relu_sparsity,
@@ -29,26 +23,6 @@ from tinytorch.systems.activations import (  # noqa: E402
 )
 
 random = np.random.default_rng(0)
-
-
-def seconds(action: Callable[[], object], budget: float = 0.2) -> float:
-    """The time of the fastest of the runs that `budget` seconds allow, two at least: the others were disturbed."""
-    times: list[float] = []
-    while len(times) < 2 or sum(times) < budget:
-        start = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
-def peak_bytes(action: Callable[[], object]) -> int:
-    """Bytes allocated at the height of `action`, its result included."""
-    tracemalloc.start()
-    kept = action()  # keeps the result alive until it is counted
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    del kept
-    return peak
 
 
 def costs() -> None:
@@ -85,7 +59,7 @@ def sparsity() -> None:
         counted = float(np.mean(outputs.data == 0))
         predicted = relu_sparsity(float(sums.data.mean()), float(sums.data.std()))
         print(f"{bias:>6.1f}{counted:>12.3f}{predicted:>12.3f}{outputs.data.nbytes / 1e3:>9.0f} kB"
-              f"{sparse_bytes(outputs) / 1e3:>9.0f} kB{dead_units(outputs):>12}")  # fmt: skip
+              f"{sparse_bytes(outputs) / 1e3:>9.0f} kB{dead_units(outputs):>12}")
 
 
 def saturation() -> None:
@@ -139,9 +113,7 @@ def plot() -> None:
     error.set(title="GELU: tanh form minus exact form", xlabel="x", ylabel="× 0.0001")
     for axes in (values, slopes, error):
         axes.grid(alpha=0.3)
-    PLOT.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(PLOT, dpi=120, bbox_inches="tight")
-    print(f"\nplot: {PLOT.relative_to(ROOT).as_posix()}")
+    save_plot(figure, __file__)
 
 
 def main() -> None:
@@ -154,7 +126,4 @@ def main() -> None:
     plot()
 
 
-try:
-    main()
-except NotImplementedError as error:
-    sys.exit(str(error))
+measure(main)

@@ -3,25 +3,20 @@
     python stages/03_layers/measure.py
 """
 
-import argparse
 import math
 import sys
-import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[2]
-PLOT = ROOT / "runs" / "measure" / "03_layers.png"
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--package", type=Path, default=ROOT, help="the folder that holds tinytorch/ (default: this checkout)")
-sys.path.insert(0, str(parser.parse_args().package.resolve()))
+from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 
-from tinytorch import Dropout, Linear, Sequential, Tensor, he_normal, manual_seed, xavier_uniform  # noqa: E402
-from tinytorch.systems.layers import activation_bytes, ensemble_moments, model_bytes, signal_after  # noqa: E402
+from tinytorch import Dropout, Linear, Sequential, Tensor, he_normal, manual_seed, xavier_uniform
+from tinytorch.systems.layers import activation_bytes, ensemble_moments, model_bytes, signal_after
 
 random = np.random.default_rng(0)
 
@@ -36,16 +31,6 @@ def tanh(x: Tensor) -> Tensor:
 
 def identity(x: Tensor) -> Tensor:
     return x
-
-
-def seconds(action: Callable[[], object], budget: float = 0.2) -> float:
-    """The time of the fastest of the runs that `budget` seconds allow, two at least: the others were disturbed."""
-    times: list[float] = []
-    while len(times) < 2 or sum(times) < budget:
-        start = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - start)
-    return min(times)
 
 
 def held_bytes(model: Sequential, batch: int) -> int:
@@ -148,9 +133,7 @@ def plot(lines: dict[str, list[float]]) -> None:
     axes.set(title=f"A signal on its way through {DEPTH} layers of width {WIDTH}", xlabel="layers", ylabel="mean square")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    PLOT.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(PLOT, dpi=120, bbox_inches="tight")
-    print(f"\nplot: {PLOT.relative_to(ROOT).as_posix()}")
+    save_plot(figure, __file__)
 
 
 def main() -> None:
@@ -162,7 +145,4 @@ def main() -> None:
     plot(lines)
 
 
-try:
-    main()
-except NotImplementedError as error:
-    sys.exit(str(error))
+measure(main)

@@ -3,9 +3,7 @@
     python stages/04_losses/measure.py
 """
 
-import argparse
 import sys
-import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -14,27 +12,14 @@ from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[2]
-PLOT = ROOT / "runs" / "measure" / "04_losses.png"
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--package", type=Path, default=ROOT, help="the folder that holds tinytorch/ (default: this checkout)")
-sys.path.insert(0, str(parser.parse_args().package.resolve()))
+from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 
-from tinytorch import BinaryCrossEntropyLoss, CrossEntropyLoss, MSELoss, Tensor, log_softmax, plug_in  # noqa: E402
-from tinytorch.systems.losses import entropy, kl_divergence, loss_bytes  # noqa: E402
+from tinytorch import BinaryCrossEntropyLoss, CrossEntropyLoss, MSELoss, Tensor, log_softmax, plug_in
+from tinytorch.systems.losses import entropy, kl_divergence, loss_bytes
 
 random = np.random.default_rng(0)
-
-
-def seconds(action: Callable[[], object], budget: float = 0.3) -> float:
-    """The time of the fastest of the runs that `budget` seconds allow, two at least: the others were disturbed."""
-    times: list[float] = []
-    while len(times) < 2 or sum(times) < budget:
-        start = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - start)
-    return min(times)
 
 
 def stability() -> None:
@@ -114,7 +99,7 @@ def steepness() -> None:
 def floors() -> None:
     print("\nThe lowest loss of 10 classes: entropy of the goals. Confidence c: one logit of c, nine of 0")
     print(f"{'smoothing':>10}{'entropy':>10}{'logits = log goals':>20}"
-          f"{'c = 2':>9}{'c = 5':>9}{'c = 10':>9}{'c = 100':>10}{'KL at 100':>11}")  # fmt: skip
+          f"{'c = 2':>9}{'c = 5':>9}{'c = 10':>9}{'c = 100':>10}{'KL at 100':>11}")
     for smoothing in (0.0, 0.1, 0.2):
         loss = CrossEntropyLoss(label_smoothing=smoothing)
         goals = np.full(10, smoothing / 10)
@@ -145,9 +130,7 @@ def plot() -> None:
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.legend()
-    PLOT.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(PLOT, dpi=120, bbox_inches="tight")
-    print(f"\nplot: {PLOT.relative_to(ROOT).as_posix()}")
+    save_plot(figure, __file__)
 
 
 def main() -> None:
@@ -158,7 +141,4 @@ def main() -> None:
     plot()
 
 
-try:
-    main()
-except NotImplementedError as error:
-    sys.exit(str(error))
+measure(main)

@@ -3,7 +3,6 @@
     python stages/05_autograd/measure.py
 """
 
-import argparse
 import gc
 import os
 import sys
@@ -14,30 +13,17 @@ from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is there: threads that wait for each other blur the figures
 
-import numpy as np  # noqa: E402
+import numpy as np
 
-ROOT = Path(__file__).resolve().parents[2]
-PLOT = ROOT / "runs" / "measure" / "05_autograd.png"
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--package", type=Path, default=ROOT, help="the folder that holds tinytorch/ (default: this checkout)")
-sys.path.insert(0, str(parser.parse_args().package.resolve()))
+from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 
-from tinytorch import Linear, Tanh, Tensor, checkpoint, no_grad  # noqa: E402
-from tinytorch.systems.autograd import best_segment, count_paths, graph_bytes, in_halves, in_segments, nested_calls  # noqa: E402
+from tinytorch import Linear, Tanh, Tensor, checkpoint, no_grad
+from tinytorch.systems.autograd import best_segment, count_paths, graph_bytes, in_halves, in_segments, nested_calls
 
 random = np.random.default_rng(0)
 Layers = list[Callable[[Tensor], Tensor]]
-
-
-def seconds(action: Callable[[], object], budget: float = 0.15) -> float:
-    """The time of the fastest of the runs that `budget` seconds allow, two at least: the others were disturbed."""
-    times: list[float] = []
-    while len(times) < 2 or sum(times) < budget:
-        start = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - start)
-    return min(times)
 
 
 def seconds_back(make: Callable[[], Tensor], gradient: np.ndarray, budget: float = 0.15) -> float:
@@ -239,9 +225,7 @@ def plot(engine: list[tuple[int, float]], walks: list[tuple[int, float]], trade:
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.legend()
-    PLOT.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(PLOT, dpi=120)
-    print(f"\nplot: {PLOT.relative_to(ROOT).as_posix()}")
+    save_plot(figure, __file__)
 
 
 def main() -> None:
@@ -254,7 +238,4 @@ def main() -> None:
     plot(engine, walks, trade())
 
 
-try:
-    main()
-except NotImplementedError as error:
-    sys.exit(str(error))
+measure(main)

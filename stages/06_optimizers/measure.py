@@ -3,24 +3,19 @@
     python stages/06_optimizers/measure.py
 """
 
-import argparse
 import sys
-import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[2]
-PLOT = ROOT / "runs" / "measure" / "06_optimizers.png"
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--package", type=Path, default=ROOT, help="the folder that holds tinytorch/ (default: this checkout)")
-sys.path.insert(0, str(parser.parse_args().package.resolve()))
+from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 
-from tinytorch import SGD, AdamW, Optimizer, Tensor  # noqa: E402
-from tinytorch.systems.optimizers import (  # noqa: E402
+from tinytorch import SGD, AdamW, Optimizer, Tensor
+from tinytorch.systems.optimizers import (
     bias_steps,
     decay_against_l2,
     decay_half_life,
@@ -34,16 +29,6 @@ KINDS: dict[str, Maker] = {
     "SGD(momentum=0.9)": lambda ps, **more: SGD(ps, momentum=0.9, **more),
     "AdamW()": lambda ps, **more: AdamW(ps, **more),
 }
-
-
-def seconds(action: Callable[[], object], budget: float = 0.2) -> float:
-    """The time of the fastest of the runs that `budget` seconds allow, two at least: the others were disturbed."""
-    best, runs, end = float("inf"), 0, time.perf_counter() + budget
-    while runs < 2 or time.perf_counter() < end:
-        start = time.perf_counter()
-        action()
-        best, runs = min(best, time.perf_counter() - start), runs + 1
-    return best
 
 
 def with_gradient(shape: tuple[int, ...]) -> Tensor:
@@ -69,7 +54,7 @@ def memory() -> None:
         moment = tracemalloc.get_traced_memory()[1] - before
         tracemalloc.stop()
         print(f"{name:20}{state_bytes(optimizer) / 1e6:>7.1f} MB{traced / 1e6:>7.1f} MB"
-              f"{planned / 1e6:>28.1f} MB{moment / 1e6:>24.1f} MB")  # fmt: skip
+              f"{planned / 1e6:>28.1f} MB{moment / 1e6:>24.1f} MB")
 
 
 def speed() -> None:
@@ -166,9 +151,7 @@ def plot(ways: dict[str, Way]) -> None:
         axis.plot(0, 0, "*", color="tab:red", markersize=12)
         axis.set(title=f"{name}: 60 steps", xlabel="x, the flat direction", xlim=(-4.5, 2), ylim=(-1.3, 1.3))
     axes[0].set_ylabel("y, 200 times as steep")
-    PLOT.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(PLOT, dpi=120)
-    print(f"\nplot: {PLOT.relative_to(ROOT).as_posix()}")
+    save_plot(figure, __file__)
 
 
 def main() -> None:
@@ -180,7 +163,4 @@ def main() -> None:
     plot(ways)
 
 
-try:
-    main()
-except NotImplementedError as error:
-    sys.exit(str(error))
+measure(main)

@@ -3,23 +3,17 @@
     python stages/07_training/measure.py
 """
 
-import argparse
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[2]
-PLOT = ROOT / "runs" / "measure" / "07_training.png"
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--package", type=Path, default=ROOT, help="the folder that holds tinytorch/ (default: this checkout)")
-sys.path.insert(0, str(parser.parse_args().package.resolve()))
+from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 
-from tinytorch import (  # noqa: E402
+from tinytorch import (
     AdamW,
     CosineSchedule,
     CrossEntropyLoss,
@@ -30,19 +24,9 @@ from tinytorch import (  # noqa: E402
     clip_grad_norm,
     manual_seed,
 )
-from tinytorch.systems.training import largest_batch, micro_batches, step_peak, travel  # noqa: E402
+from tinytorch.systems.training import largest_batch, micro_batches, step_peak, travel
 
 Group = list[tuple[np.ndarray, np.ndarray]]
-
-
-def seconds(action: Callable[[], object], budget: float = 0.2) -> float:
-    """The time of the fastest of the runs that `budget` seconds allow, two at least: the others were disturbed."""
-    best, runs, end = float("inf"), 0, time.perf_counter() + budget
-    while runs < 2 or time.perf_counter() < end:
-        start = time.perf_counter()
-        action()
-        best, runs = min(best, time.perf_counter() - start), runs + 1
-    return best
 
 
 def trainer_of(*widths: int, lr: float = 0.001) -> Trainer:
@@ -79,7 +63,7 @@ def batch_sizes() -> list[tuple[int, int]]:
         measured.append((size, step_peak(trainer, group)))
         spent = seconds(lambda: trainer.train_step(group))
         print(f"{size:>7}{measured[-1][1] / 1e6:>15.2f} MB{foretold(measured, size):>14}"
-              f"{spent * 1e3:>11.2f} ms{spent / size * 1e6:>9.1f} µs")  # fmt: skip
+              f"{spent * 1e3:>11.2f} ms{spent / size * 1e6:>9.1f} µs")
     most = largest_batch(1_000_000_000, measured[4], measured[5])
     print(f"by the steps of 1024 and 2048, 1 GB is enough for a batch of {most:,}")
     return measured
@@ -156,7 +140,7 @@ def checkpoints() -> None:
             written = seconds(lambda: trainer.save_checkpoint(path), 0.1)
             read = seconds(lambda: trainer.load_checkpoint(path), 0.1)
             print(f"{count:>12,}{3 * 4 * count / 1e6:>11.2f} MB{size / 1e6:>11.2f} MB"
-                  f"{written * 1e3:>11.1f} ms{read * 1e3:>11.1f} ms")  # fmt: skip
+                  f"{written * 1e3:>11.1f} ms{read * 1e3:>11.1f} ms")
 
 
 def plot(measured: list[tuple[int, int]], losses: dict[float, list[float]]) -> None:
@@ -177,9 +161,7 @@ def plot(measured: list[tuple[int, int]], losses: dict[float, list[float]]) -> N
     for axis in (left, right):
         axis.grid(alpha=0.3)
         axis.legend()
-    PLOT.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(PLOT, dpi=120)
-    print(f"\nplot: {PLOT.relative_to(ROOT).as_posix()}")
+    save_plot(figure, __file__)
 
 
 def main() -> None:
@@ -191,7 +173,4 @@ def main() -> None:
     plot(measured, losses)
 
 
-try:
-    main()
-except NotImplementedError as error:
-    sys.exit(str(error))
+measure(main)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinytorch.core.arrays import as_array
-from tinytorch.core.random import generator
+from tinytorch.core.rng import generator
 from tinytorch.core.tensor import Tensor, floating
 
 __all__ = ["Dropout", "Layer", "Linear", "Sequential", "he_normal", "xavier_uniform"]

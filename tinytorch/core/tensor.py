@@ -45,14 +45,11 @@ def result_of(op: Any, data: np.ndarray, *inputs: Tensor, **saved: Any) -> Tenso
     result = Tensor.__new__(Tensor)
     result.data = np.asarray(data)
     result.requires_grad, result.grad, result.grad_fn = False, None, None
-    if _tape is not None and _recording:
-        for tensor in inputs:
-            if tensor.requires_grad:
-                try:
-                    _tape.record(op, result, inputs, saved)
-                except NotImplementedError:  # stage 05 is in the tree, but its `record` is still a stub
-                    pass
-                break
+    if _tape is not None and _recording and any(tensor.requires_grad for tensor in inputs):
+        try:
+            _tape.record(op, result, inputs, saved)
+        except NotImplementedError:  # stage 05 is in the tree, but its `record` is still a stub
+            pass
     return result
 
 
@@ -64,7 +61,11 @@ def gradient_at(function: Any, x: Tensor, gradient: np.ndarray | None = None) ->
     """
     leaf = x.detach()
     leaf.requires_grad = True
-    function(leaf).backward(gradient)
+    before = recording(True)  # even inside no_grad
+    try:
+        function(leaf).backward(gradient)
+    finally:
+        recording(before)
     return leaf.grad
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.core.random import generator
+from tinytorch.core.rng import generator
 from tinytorch.core.rules import RULES, Function
 from tinytorch.core.tensor import Tensor, plug_in, recording
 

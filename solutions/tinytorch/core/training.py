@@ -15,7 +15,7 @@ from tinytorch.core.autograd import no_grad
 from tinytorch.core.checkpoints import read_state, write_state
 from tinytorch.core.layers import Layer
 from tinytorch.core.optimizers import Optimizer
-from tinytorch.core.random import generator
+from tinytorch.core.rng import generator
 from tinytorch.core.tensor import Tensor, result_of
 
 __all__ = ["CosineSchedule", "EarlyStopping", "Trainer", "clip_grad_norm"]
