@@ -14,7 +14,7 @@ from conftest import ROOT
 
 from workshop.gate import Verdict, run_gate
 from workshop.map import Map, Stage, load_map
-from workshop.mistakes import Mistake, judge_all, load_mistakes, record_of, scratch_package, shortcoming, tests_by_exercise
+from workshop.mistakes import Mistake, judge_all, load_mistakes, record_of, scratch_package, shortcoming, ids_by_exercise
 from workshop.observe import alike
 from workshop.package import assemble, reference
 from workshop.report import failure_lines
@@ -98,7 +98,7 @@ def test_zero_work_scores_zero(stage: Stage) -> None:
 def test_any_single_stub_is_named(stage: Stage) -> None:
     """Stub one exercise of the solved stage: all tests about it fail, by its own NotImplementedError."""
     files = assemble(MAP, SOURCE, MAP.closure([stage.number]), ())
-    about = tests_by_exercise(MAP, stage, files, ROOT)
+    about = ids_by_exercise(MAP, stage, files, ROOT)
 
     def without(symbol: str, path: str) -> Verdict:
         with scratch_package(files | {path: make_stub(SOURCE[path], stage, path, only={symbol})}) as package:

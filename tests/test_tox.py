@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = {f"gate{n:02}" for n in range(1, 20)} | {f"milestone{n}" for n in range(1, 6)}
+NAMES = {f"{kind}{n:02}" for kind in ("gate", "measure") for n in range(1, 20)} | {f"milestone{n}" for n in range(1, 6)}
 NAMES |= {"tests", "stages", "tour", "records", "bench"}
 
 WORKSHOP = """

@@ -88,7 +88,7 @@ def judge_all(map: Map, stages: Sequence[Stage], root: Path = ROOT) -> dict[int,
     jobs = [(stage, mistake) for stage in stages for mistake in load_mistakes(stage, root)]
     # Only the stages that a stage needs are there: what its gate sees must not depend on later ones.
     sources = {s.number: assemble(map, solutions, map.closure([s.number]), ()) for s in stages}
-    tests = {s.number: tests_by_exercise(map, s, sources[s.number], root) for s in stages}
+    tests = {s.number: ids_by_exercise(map, s, sources[s.number], root) for s in stages}
 
     def judge(job: tuple[Stage, Mistake]) -> Verdict:
         stage, mistake = job
@@ -103,7 +103,7 @@ def judge_all(map: Map, stages: Sequence[Stage], root: Path = ROOT) -> dict[int,
     return found
 
 
-def tests_by_exercise(map: Map, stage: Stage, source: dict[str, str], root: Path) -> dict[str, list[str]]:
+def ids_by_exercise(map: Map, stage: Stage, source: dict[str, str], root: Path) -> dict[str, list[str]]:
     """The ids of the gate's tests about each exercise; a WorkshopError if the reference itself does not pass."""
     with scratch_package(source) as folder:
         verdict = run_gate(map, stage, folder, root, fork=True)

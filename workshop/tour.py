@@ -82,7 +82,7 @@ def train(milestone: Milestone, clone: Path) -> str:
 
 def show(steps: list[Step]) -> None:
     """The table, and where the pictures are."""
-    table = Table("stage", "stubs", "tests that fail", "written", "gate's tests", "milestone", box=None, padding=(0, 2))
+    table = Table("stage", "stubs", "failing", "written", "tests take", "milestone", box=None, padding=(0, 2, 0, 0))
     for step in steps:
         total = sum(exercise.points for exercise in step.stage.exercises)
         tests = step.stubs.tests
