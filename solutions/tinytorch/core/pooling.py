@@ -1,0 +1,112 @@
+"""Stage 09: pooling, which makes images smaller: of what each window sees, the largest number or the mean remains."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinytorch.core.layers import Layer
+from tinytorch.core.rules import Function
+from tinytorch.core.tensor import Tensor, floating, result_of
+from tinytorch.core.windows import Pair, images_of, in_blocks, pair, window_views
+
+__all__ = ["AvgPool2d", "MaxPool2d"]
+
+
+class Pool2d(Layer):
+    """What the two kinds have in common: a window that moves by its own size, unless `stride` says otherwise.
+
+    Args:
+        kernel_size, stride: whole numbers, or pairs (height, width).
+    """
+
+    def __init__(self, kernel_size: Any, stride: Any = None) -> None:
+        name = type(self).__name__
+        self.kernel_size = pair(kernel_size, f"{name}: kernel_size")
+        self.stride = self.kernel_size if stride is None else pair(stride, f"{name}: stride")
+
+
+class MaxPool2d(Pool2d):
+    """The largest number in each window of each channel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, OH, OW), of x's dtype; any N, also 0. NaN counts as the largest.
+
+        The largest of `window_views`, place by place. `in_blocks` does it a few samples at a time.
+        Door "MaxPool2d" of x; saved: output (the resulting array), kernel_size and stride.
+
+        Raises:
+            ValueError: x is not (N, C, H, W) (`images_of`), or the window does not fit.
+
+        >>> MaxPool2d(2)(Tensor(np.arange(16.0).reshape(1, 1, 4, 4))).data[0, 0].tolist()
+        [[5.0, 7.0], [13.0, 15.0]]
+        """
+        views = window_views(images_of(x, "MaxPool2d"), self.kernel_size, self.stride)
+        output = np.empty(views[0].shape, x.dtype)
+
+        def work(part: slice) -> None:
+            output[part] = views[0][part]
+            for view in views[1:]:
+                np.maximum(output[part], view[part], out=output[part])
+
+        in_blocks(work, len(x), math.prod(x.shape[1:]))
+        return result_of("MaxPool2d", output, x, output=output, kernel_size=self.kernel_size, stride=self.stride)
+
+
+class MaxPool2dBackward(Function):
+    output: np.ndarray
+    kernel_size: Pair
+    stride: Pair
+
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """Each window's gradient goes to its largest number; of equal ones the first, row by row, gets all of it.
+
+        Windows may overlap, and what several of them send to a number adds up. Nobody's gradient is 0. `grad_output`
+        is not changed.
+        """
+        x = self.inputs[0].data
+        d_x = np.zeros(x.shape, grad_output.dtype)
+        seen = window_views(x, self.kernel_size, self.stride)
+        into = window_views(d_x, self.kernel_size, self.stride)
+
+        def work(part: slice) -> None:
+            left = grad_output[part].copy()  # what no place has taken yet
+            for view, target in zip(seen, into):
+                taken = left * (view[part] == self.output[part])
+                target[part] += taken
+                left -= taken
+
+        in_blocks(work, len(x), math.prod(x.shape[1:]))
+        return d_x
+
+
+class AvgPool2d(Pool2d):
+    """The mean of each window of each channel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, OH, OW), any N; of x's dtype, of integers as float32 (`floating`).
+
+        Door "AvgPool2d" of x; saved: kernel_size and stride.
+
+        Raises:
+            ValueError: x is not (N, C, H, W) (`images_of`), or the window does not fit.
+        """
+        images_of(x, "AvgPool2d")
+        x = floating(x)
+        mean = sum(window_views(x.data, self.kernel_size, self.stride)) / math.prod(self.kernel_size)
+        return result_of("AvgPool2d", mean, x, kernel_size=self.kernel_size, stride=self.stride)
+
+
+class AvgPool2dBackward(Function):
+    kernel_size: Pair
+    stride: Pair
+
+    def backward(self, grad_output: np.ndarray) -> Any:
+        """Each number of a window gets an equal share of its gradient; shares of overlapping windows add up."""
+        d_x = np.zeros(self.inputs[0].shape, grad_output.dtype)
+        share = grad_output / math.prod(self.kernel_size)
+        for view in window_views(d_x, self.kernel_size, self.stride):
+            view += share
+        return d_x

@@ -1,0 +1,251 @@
+"""Stage 08: the DataLoader, which brings samples in batches: in a new order each epoch, and ahead of time."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinytorch.core.arrays import as_array
+from tinytorch.core.rng import generator
+from tinytorch.core.tensor import Tensor, result_of
+
+__all__ = ["DataLoader", "Dataset", "TensorDataset", "collate", "prefetched", "stream"]
+
+Batch = tuple[Tensor, ...]  # usually (inputs, targets), with the samples along the first axis of each
+
+
+def collate(samples: Sequence[Sequence[Any]]) -> Batch:
+    """Samples, each a tuple such as (input, target), as one batch: a tuple of Tensors, one for each field.
+
+    Args:
+        samples: one or more tuples (or lists) of equal length. Their fields are Tensors, arrays or numbers, which get
+            the dtype that `as_array` gives a list of them.
+
+    Returns:
+        Tensors of new memory, with the samples along a new first axis.
+
+    Raises:
+        TypeError: a sample is no tuple or list; the message names what it is.
+        ValueError: samples differ in their number of fields, or in the shape of a field; the message names both numbers,
+            or both shapes.
+
+    >>> inputs, targets = collate([([0.5, 1.0], 3), ([2.0, 4.0], 7)])
+    >>> inputs.shape, targets
+    ((2, 2), Tensor([3 7], dtype=int64))
+    """
+    for sample in samples:
+        if not isinstance(sample, (tuple, list)):
+            raise TypeError(f"collate: expected samples that are tuples, as (input, target), got {type(sample).__name__}")
+        if len(sample) != len(samples[0]):
+            raise ValueError(f"collate: samples of {len(samples[0])} and of {len(sample)} fields fit into no batch")
+    return tuple(_stacked(values) for values in zip(*samples))
+
+
+def _stacked(values: Sequence[Any]) -> Tensor:
+    arrays = [value.data if isinstance(value, Tensor) else value for value in values]
+    for array in arrays:
+        if np.shape(array) != np.shape(arrays[0]):
+            raise ValueError(f"collate: shapes {np.shape(arrays[0])} and {np.shape(array)} fit into no batch")
+    return result_of(None, as_array(arrays))
+
+
+class Dataset:
+    """Samples, numbered from 0. Derive from it, and write `__len__` and `__getitem__`.
+
+    `dataset[i]` gives sample i as a tuple, usually (input, target), and raises IndexError from `len(dataset)` on: by
+    that, a `for` loop over a dataset ends. A dataset that can make a whole batch at once writes `batch` too.
+
+    >>> class Squares(Dataset):
+    ...     def __len__(self): return 4
+    ...     def __getitem__(self, index): return float(index), index * index
+    >>> Squares().batch(np.array([3, 1]), np.random.default_rng(0))
+    (Tensor([3. 1.], dtype=float32), Tensor([9 1], dtype=int64))
+    """
+
+    def __len__(self) -> int:
+        raise NotImplementedError(f"{type(self).__name__} has no __len__, which tells how many samples there are")
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        raise NotImplementedError(f"{type(self).__name__} has no __getitem__, which gives the sample of a number")
+
+    def batch(self, indices: np.ndarray, rng: np.random.Generator) -> Batch:
+        """The samples `indices`, an array of integers, as one batch: here one by one, by `collate`.
+
+        A dataset that overrides it draws from `rng` what is left to chance: then the loader's seed decides that too.
+        """
+        return collate([self[int(index)] for index in indices])
+
+
+class TensorDataset(Dataset):
+    """Sample i is the i-th row of each tensor.
+
+    Args:
+        tensors: at least one Tensor, all with the same length of their first axis; arrays and lists are copied into one.
+
+    Raises:
+        ValueError: there is none, one is a single number, or first lengths differ; the message names the shapes.
+
+    >>> data = TensorDataset(Tensor([[1.0, 2.0], [3.0, 4.0]]), Tensor([5, 6]))
+    >>> len(data), data[1]
+    (2, (Tensor([3. 4.], dtype=float32), Tensor(6, dtype=int64)))
+    """
+
+    def __init__(self, *tensors: Any) -> None:
+        self.tensors = tuple(each if isinstance(each, Tensor) else Tensor(each) for each in tensors)
+        shapes = [tensor.shape for tensor in self.tensors]
+        if not shapes or () in shapes or len({shape[0] for shape in shapes}) > 1:
+            raise ValueError(f"TensorDataset: expected tensors of the same first length, got shapes {shapes}")
+
+    def __len__(self) -> int:
+        return len(self.tensors[0])
+
+    def __getitem__(self, index: int) -> Batch:
+        return tuple(tensor[index] for tensor in self.tensors)
+
+    def batch(self, indices: np.ndarray, rng: np.random.Generator) -> Batch:
+        """The samples `indices` as one batch: of each tensor these rows, in this order, picked all at once.
+
+        One index by an array for each tensor (or `np.take`), no loop over the samples. The result is a copy.
+
+        Raises:
+            IndexError: there is no such sample; the message names the index, as NumPy's does.
+        """
+        return tuple(tensor[indices] for tensor in self.tensors)
+
+
+def stream(seed: int, *place: int) -> np.random.Generator:
+    """Random numbers that depend on `seed` and `place` alone, as (epoch,) or (epoch, batch), and on nothing else.
+
+    Other seeds or places give other numbers, in no visible relation to these.
+    """
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=place))
+
+
+class DataLoader:
+    """Goes through a dataset in batches; `for inputs, targets in loader` is one epoch.
+
+    Args:
+        dataset: a Dataset with one sample or more.
+        batch_size: samples in a batch.
+        shuffle: whether each epoch has an order of its own.
+        drop_last: whether a last batch that would be smaller is left out.
+        seed: a number from 0 on that, with the number of the epoch, decides all that is random. Without one, every epoch
+            takes its seed from the package's `generator()`.
+        prefetch: how many batches wait, finished, while the model works on another; a thread in the background makes
+            them. 0: none, each is made when it is asked for. The batches are the same.
+
+    Attributes:
+        epoch: number of epochs begun. A run that is resumed sets it, to go on with the orders that it would have seen.
+
+    Raises:
+        TypeError: `dataset` is no Dataset.
+        ValueError: the dataset is empty, batch_size is below 1, seed or prefetch below 0.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        batch_size: int,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        seed: int | None = None,
+        prefetch: int = 0,
+    ) -> None:
+        if not isinstance(dataset, Dataset):
+            kind = type(dataset).__name__
+            raise TypeError(f"DataLoader: expected a Dataset, got {kind}; a TensorDataset makes one of tensors")
+        if len(dataset) == 0:
+            raise ValueError("DataLoader: the dataset is empty; expected one sample or more")
+        for name, value, least in (("batch_size", batch_size, 1), ("seed", seed or 0, 0), ("prefetch", prefetch, 0)):
+            if value < least:
+                raise ValueError(f"DataLoader: expected {name} ≥ {least}, got {value}")
+        self.dataset, self.batch_size, self.shuffle, self.drop_last = dataset, batch_size, shuffle, drop_last
+        self.seed, self.prefetch, self.epoch = seed, prefetch, 0
+
+    def __len__(self) -> int:
+        """Number of batches in an epoch: the last one may be smaller, and does not count if `drop_last` leaves it out.
+
+        >>> data = TensorDataset(Tensor(np.zeros((10, 3))))
+        >>> len(DataLoader(data, batch_size=4)), len(DataLoader(data, batch_size=4, drop_last=True))
+        (3, 2)
+        """
+        whole, rest = divmod(len(self.dataset), self.batch_size)
+        return whole if self.drop_last or rest == 0 else whole + 1
+
+    def order(self, seed: int, epoch: int) -> np.ndarray:
+        """The numbers of all samples, each once, in the order of this epoch: (samples,) integers.
+
+        From 0 up, unless `shuffle` is on: then a random order, every one as likely as any other, which `seed` and `epoch`
+        decide together. `stream(seed, epoch)` is a generator for it.
+        """
+        samples = len(self.dataset)
+        return stream(seed, epoch).permutation(samples) if self.shuffle else np.arange(samples)
+
+    def batches(self, seed: int, epoch: int) -> Iterator[Batch]:
+        """One after the other, the batches of one epoch: each is made when it is asked for, and not before.
+
+        Cuts `order(seed, epoch)` into pieces of `batch_size`. `dataset.batch(indices, rng)` makes a batch of each, where
+        rng is `stream(seed, epoch, number)` with the batch's number, counted from 0: so what happens to a batch
+        does not depend on who asked for it, or when.
+        """
+        order = self.order(seed, epoch)
+        for number in range(len(self)):
+            indices = order[number * self.batch_size : (number + 1) * self.batch_size]
+            yield self.dataset.batch(indices, stream(seed, epoch, number))
+
+    def __iter__(self) -> Iterator[Batch]:
+        """One epoch: an iterator over its batches.
+
+        Counts it in `self.epoch`, whose value before, 0 for the first, is the number of this one. The seed is
+        `self.seed`, or, if that is None, one number drawn from `generator()`, here and not in the background; nothing
+        else in an epoch draws from it. Then `batches` gives the batches, through `prefetched` if `self.prefetch` is not 0.
+        """
+        seed = int(generator().integers(2**63)) if self.seed is None else self.seed
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        batches = self.batches(seed, epoch)
+        return prefetched(batches, self.prefetch) if self.prefetch else batches
+
+
+def prefetched(batches: Iterator[Any], depth: int) -> Iterator[Any]:
+    """What `batches` gives, in its order, made ahead of time by a thread in the background.
+
+    A queue with room for `depth` items connects the two (`queue.Queue(maxsize=depth)`): the thread puts in what it
+    made and waits while there is no room, so that never more than depth + 1 are ahead of whoever takes them out.
+
+    An exception in `batches` comes out here, the same object, after all that was made before it. When the loop over
+    this generator is left early, by `break` or by an error, the thread ends: Python then closes the
+    generator, which runs its `finally`. Mind that the thread may be waiting for room at that moment.
+
+    Args:
+        batches: an iterator, which only the thread asks.
+        depth: at least 1.
+    """
+    ready: queue.Queue[tuple[Any, Any]] = queue.Queue(maxsize=depth)
+    left = threading.Event()
+
+    def fill() -> None:
+        try:
+            for batch in batches:
+                ready.put(("batch", batch))
+                if left.is_set():
+                    return
+            ready.put(("end", None))
+        except BaseException as error:  # whatever it is, it belongs to the thread that asks
+            ready.put(("error", error))
+
+    thread = threading.Thread(target=fill, name="prefetch", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get())[0] == "batch":
+            yield item[1]
+        if item[0] == "error":
+            raise item[1]
+    finally:
+        left.set()
+        while not ready.empty():  # makes room: the thread puts at most one more, sees that nobody is there, and ends
+            ready.get()
+        thread.join()

@@ -1,0 +1,114 @@
+"""Stage 08: what makes of one image many: random changes that leave what it shows as it is, for a batch at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+__all__ = ["Compose", "RandomCrop", "RandomHorizontalFlip", "Transform", "image_shape"]
+
+Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]  # (images, where chance comes from) → images
+
+
+def image_shape(images: np.ndarray) -> tuple[int, int, int, int]:
+    """(N, C, H, W) of a batch of images.
+
+    Raises:
+        ValueError: it has not four axes; the message names its shape.
+    """
+    if images.ndim != 4:
+        raise ValueError(f"expected a batch of images, (N, C, H, W), got shape {images.shape}")
+    return images.shape
+
+
+class RandomHorizontalFlip:
+    """Mirrors an image, left to right, with probability `p`."""
+
+    def __init__(self, p: float = 0.5) -> None:
+        if not 0 <= p <= 1:
+            raise ValueError(f"RandomHorizontalFlip: expected 0 ≤ p ≤ 1, got {p}")
+        self.p = p
+
+    def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """A new batch in which each image, independently of the others, is mirrored with probability `p`.
+
+        Args:
+            images: (N, C, H, W) of any dtype, which the result has too; they stay as they are.
+            rng: all that is random is drawn from it.
+
+        Raises:
+            ValueError: `images` has not four axes (`image_shape` sees to it).
+
+        >>> RandomHorizontalFlip(p=1.0)(np.array([[[[1, 2, 3]]]]), np.random.default_rng(0))
+        array([[[[3, 2, 1]]]])
+        """
+        count = image_shape(images)[0]
+        chosen = rng.random(count) < self.p
+        result = images.copy()
+        result[chosen] = images[chosen, :, :, ::-1]
+        return result
+
+
+class RandomCrop:
+    """Surrounds an image with zeros, and cuts a square out of it at a random place.
+
+    Args:
+        size: height and width of what is cut out.
+        padding: rows and columns of zeros on each of the four sides.
+    """
+
+    def __init__(self, size: int, padding: int = 0) -> None:
+        if size < 1 or padding < 0:
+            raise ValueError(f"RandomCrop: expected size ≥ 1 and padding ≥ 0, got {size} and {padding}")
+        self.size, self.padding = size, padding
+
+    def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """A new batch, (N, C, size, size): of each image a square at a place of its own, the same in all its channels.
+
+        Every place where the square fits into the padded image, (H + 2 padding, W + 2 padding), is as likely as
+        any other: the first row is one of 0 … H + 2 padding - size, both included, and the first column likewise,
+        independently of it. Padding is the number 0, in the images' dtype.
+
+        Args:
+            images: (N, C, H, W) of any dtype, which the result has too; they stay as they are.
+            rng: all that is random is drawn from it.
+
+        Raises:
+            ValueError: the square is larger than the padded image, and the message names `size` and the image's
+                shape; or `images` has not four axes (`image_shape` sees to it).
+
+        >>> RandomCrop(size=2)(np.array([[[[1, 2], [3, 4]]]]), np.random.default_rng(0))
+        array([[[[1, 2],
+                 [3, 4]]]])
+        """
+        count, _, height, width = image_shape(images)
+        size, border = self.size, self.padding
+        rows, columns = height + 2 * border - size + 1, width + 2 * border - size + 1
+        if min(rows, columns) < 1:
+            raise ValueError(
+                f"RandomCrop: {size} by {size} does not fit into {images.shape} with a padding of {border} on each side"
+            )
+        padded = np.pad(images, ((0, 0), (0, 0), (border, border), (border, border)))
+        squares = sliding_window_view(padded, (size, size), axis=(2, 3))  # (N, C, rows, columns, size, size), no copy
+        return squares[np.arange(count), :, rng.integers(rows, size=count), rng.integers(columns, size=count)]
+
+
+class Compose:
+    """Several transforms, one after the other.
+
+    >>> augment = Compose([RandomCrop(32, padding=4), RandomHorizontalFlip()])
+    """
+
+    def __init__(self, transforms: Sequence[Transform]) -> None:
+        self.transforms = list(transforms)
+
+    def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """What the transforms make of `images`: the first one takes them, each other takes what the one before it gave.
+
+        All of them draw from the same `rng`.
+        """
+        for transform in self.transforms:
+            images = transform(images, rng)
+        return images
