@@ -16,10 +16,14 @@ REST = 0.05
 
 @dataclass(frozen=True)
 class Side:
-    """One half of a pair: what is timed, and what is done before each run of it, untimed."""
+    """One half of a pair: what is timed, and what is done before each run of it, untimed.
+
+    `once`: it takes seconds, and is run a single time a turn.
+    """
 
     run: Callable[[], Any]
     prepare: Callable[[], Any] = lambda: None
+    once: bool = False
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class Case:
     Attributes:
         difference: how far the two results are apart, relative to their size; called once, before the timing.
         asked: the largest ratio of the times, ours to theirs, that the project allows itself; None if it names none.
+        against: what "theirs" is.
+        pairs: how often each side has its turn.
     """
 
     name: str
@@ -36,9 +42,11 @@ class Case:
     theirs: Side
     difference: Callable[[], float]
     asked: float | None = None
+    against: str = "PyTorch"
+    pairs: int = PAIRS
 
 
-def measure(case: Case, pairs: int = PAIRS) -> dict[str, Any]:
+def measure(case: Case) -> dict[str, Any]:
     """Times in milliseconds and their ratio, ours to theirs: lower quartile, median and upper quartile over the pairs.
 
     The sides take turns, so that whatever else the machine does meets both.
@@ -50,13 +58,14 @@ def measure(case: Case, pairs: int = PAIRS) -> dict[str, Any]:
     if not difference < 1e-3:
         raise ValueError(f"{case.name}: the results differ by {difference:.2g}, so their times cannot be compared")
     sides = [case.ours, case.theirs]
-    times = np.zeros((pairs, 2))
-    for pair in range(pairs):
+    times = np.zeros((case.pairs, 2))
+    for pair in range(case.pairs):
         for which in (0, 1) if pair % 2 else (1, 0):
             times[pair, which] = turn(sides[which])
     ours, theirs = (quartiles(1000 * column) for column in times.T)
     ratio = quartiles(times[:, 0] / times[:, 1])
-    return {"name": case.name, "ours": ours, "theirs": theirs, "ratio": ratio, "asked": case.asked, "difference": difference}
+    found = {"name": case.name, "against": case.against, "unit": "ms", "ours": ours, "theirs": theirs, "ratio": ratio}
+    return found | {"asked": case.asked, "difference": difference}
 
 
 def turn(side: Side) -> float:
@@ -66,7 +75,7 @@ def turn(side: Side) -> float:
     """
     time.sleep(REST)
     times, end = [], time.perf_counter() + TURN
-    while len(times) < 3 or time.perf_counter() < end:
+    while len(times) < (1 if side.once else 3) or (time.perf_counter() < end and not side.once):
         times.append(_run(side))
     return min(times)
 

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -118,23 +119,23 @@ def test_any_single_stub_is_named(stage: Stage) -> None:
 # Wrong code fails
 
 
-@pytest.fixture(scope="module")
-def judged() -> dict[int, list[tuple[Mistake, Verdict]]]:
-    """Every mistake of every stage, made in a scratch copy of the reference and judged."""
-    return judge_all(MAP, MAP.stages, ROOT)
+@cache
+def judged(stage: Stage) -> list[tuple[Mistake, Verdict]]:
+    """Every mistake of a stage, made in a scratch copy of the reference and judged; once for all tests here."""
+    return judge_all(MAP, [stage], ROOT)[stage.number]
 
 
 @each_stage
-def test_every_mistake_is_caught_and_named(stage: Stage, judged: dict[int, list[tuple[Mistake, Verdict]]]) -> None:
-    found = {mistake.mistake: shortcoming(mistake, verdict) for mistake, verdict in judged[stage.number]}
+def test_every_mistake_is_caught_and_named(stage: Stage) -> None:
+    found = {mistake.mistake: shortcoming(mistake, verdict) for mistake, verdict in judged(stage)}
     assert {name: trouble for name, trouble in found.items() if trouble} == {}
     assert len(found) >= LEAST.get(stage.name, 8)
 
 
 @each_stage
-def test_records_are_fresh(stage: Stage, judged: dict[int, list[tuple[Mistake, Verdict]]]) -> None:
+def test_records_are_fresh(stage: Stage) -> None:
     stored = json.loads((ROOT / stage.records).read_text(encoding="utf-8"))
-    fresh = record_of(judged[stage.number])
+    fresh = record_of(judged(stage))
     assert stored["mistakes"] == fresh["mistakes"], "run: python -m workshop records"
     assert stored["seen"].keys() == fresh["seen"].keys()
     for test, entries in fresh["seen"].items():
@@ -146,8 +147,8 @@ def test_records_are_fresh(stage: Stage, judged: dict[int, list[tuple[Mistake, V
 
 
 @each_stage
-def test_failures_are_told_in_a_few_lines(stage: Stage, judged: dict[int, list[tuple[Mistake, Verdict]]]) -> None:
-    for mistake, verdict in judged[stage.number]:
+def test_failures_are_told_in_a_few_lines(stage: Stage) -> None:
+    for mistake, verdict in judged(stage):
         for test in verdict.tests:
             if test.failure:
                 lines = failure_lines(verdict, test)

@@ -51,10 +51,10 @@ Case = tuple[str, Callable[[Any], Callable[..., Any]], tuple[np.ndarray, ...]]  
 def cases() -> Iterator[Case]:
     """Every operation of stages 01 to 04, in every kind of shape that it takes."""
     broadcast = [((3,), (3,)), ((2, 3), (3,)), ((3,), (2, 3)), ((2, 1), (1, 3)), ((), (2, 2)), ((2, 2), ()), ((), ()), ((1,), (4, 1)),
-                 ((4, 1, 2), (3, 1)), ((0, 3), (3,)), ((1, 3), (0, 3)), ((1, 1), (1,))]  # fmt: skip
+                 ((4, 1, 2), (3, 1)), ((0, 3), (3,)), ((1, 3), (0, 3)), ((1, 1), (1,))]
     binary: dict[str, Callable[[Any, Any], Any]] = {
         "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b, "div": lambda a, b: a / b, "pow": lambda a, b: a**b,
-    }  # fmt: skip
+    }
     for left, right in broadcast:
         for name, operation in binary.items():
             yield f"{name} {left} {right}", lambda tt, f=operation: f, (positive(*left), positive(*right, seed=1))
@@ -70,7 +70,7 @@ def cases() -> Iterator[Case]:
     for left, right in [((2, 3), (3, 4)), ((1, 3), (3, 1)), ((3, 3), (3, 3)), ((2, 0), (0, 3)), ((0, 3), (3, 2)),
                         ((3,), (3,)), ((3,), (3, 4)), ((2, 3), (3,)), ((3,), (5, 3, 4)), ((5, 2, 3), (3,)), ((3,), (2, 2, 3, 2)),
                         ((5, 2, 3), (5, 3, 4)), ((5, 2, 3), (3, 4)), ((2, 3), (5, 3, 4)), ((1, 2, 3), (5, 3, 4)),
-                        ((2, 1, 2, 3), (3, 3, 2)), ((2, 2, 2, 3), (3, 2)), ((4, 2, 0), (0, 3))]:  # fmt: skip
+                        ((2, 1, 2, 3), (3, 3, 2)), ((2, 2, 2, 3), (3, 2)), ((4, 2, 0), (0, 3))]:
         yield f"matmul {left} {right}", lambda tt: lambda a, b: a @ b, (normal(*left), normal(*right, seed=1))
     yield "matmul of a transposed", lambda tt: lambda a, b: a.T @ b, (normal(4, 2), normal(4, 3, seed=1))
     yield "matmul of a slice", lambda tt: lambda a, b: a[:, ::2] @ b[::-1], (normal(2, 4), normal(2, 3, seed=1))
@@ -83,7 +83,7 @@ def cases() -> Iterator[Case]:
         yield f"transpose {dims}", lambda tt, d=dims: lambda a: a.transpose(*d), (normal(2, 3, 4),)
     yield "transpose and reshape", lambda tt: lambda a: a.transpose(0, 2).reshape(4, -1), (normal(2, 3, 4),)
     for index in [0, -1, (1, 2), slice(1, None), (slice(None), slice(None, None, -2)), (..., 1), (None, 0), [0, 0, 2], ([0, 1, 0], [2, 2, 2]),
-                  (slice(None), [1, 1]), np.array([[0, 1], [1, 1]]), np.array([True, False, True]), (0, 0, 0)]:  # fmt: skip
+                  (slice(None), [1, 1]), np.array([[0, 1], [1, 1]]), np.array([True, False, True]), (0, 0, 0)]:
         yield f"index {index}", lambda tt, i=index: lambda a: a[i], (normal(3, 4, 3),)
     yield "index by a Tensor", lambda tt: lambda a: a[tt.Tensor([1, 1, 0])], (normal(3, 2),)
 
@@ -103,7 +103,7 @@ def cases() -> Iterator[Case]:
         "GELU": lambda tt: tt.GELU(), "GELU tanh": lambda tt: tt.GELU("tanh"),
         "Softmax": lambda tt: tt.Softmax(), "Softmax 0": lambda tt: tt.Softmax(0),
         "log_softmax": lambda tt: tt.log_softmax, "log_softmax 0": lambda tt: lambda a: tt.log_softmax(a, 0),
-    }  # fmt: skip
+    }
     for name, operation in along_axes.items():
         values = positive if name == "log" else normal
         for shape in [(3,), (2, 3), (2, 1), (1, 1), (2, 3, 2)]:

@@ -102,23 +102,13 @@ def masked(text: str) -> list[str]:
     return [" ".join(re.sub(r"\d+(?:[.,]\d+)*(?:e[+-]?\d+)?", "#", line).replace("-#", "#").split()) for line in text.splitlines() if line.strip()]
 
 
-@pytest.fixture(scope="module")
-def measured() -> dict[int, subprocess.CompletedProcess[str]]:
-    """What every measure.py prints on the reference."""
-    found = {}
-    for stage in MAP.stages:
-        script = ROOT / stage.folder / "measure.py"
-        found[stage.number] = subprocess.run(
-            [sys.executable, str(script), "--package", str(SOLUTIONS)], cwd=ROOT, capture_output=True, text=True,
-            encoding="utf-8", env=os.environ | {"PYTHONUTF8": "1"}, check=False,
-        )
-    return found
-
-
 @each_stage
-def test_figures_are_measured(stage: Stage, measured: dict[int, subprocess.CompletedProcess[str]]) -> None:
+def test_figures_are_measured(stage: Stage) -> None:
     """What measure.py prints now stands in the lesson, line by line, but for the numbers; and the lesson is dated."""
-    done = measured[stage.number]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / stage.folder / "measure.py"), "--package", str(SOLUTIONS)], cwd=ROOT,
+        capture_output=True, text=True, encoding="utf-8", env=os.environ | {"PYTHONUTF8": "1"}, check=False,
+    )
     assert done.returncode == 0, done.stderr
     text = lesson(stage)
     pasted = {line for block in blocks(text, "text") for line in masked(block)}

@@ -43,7 +43,8 @@ def parser() -> argparse.ArgumentParser:
     add("derive", "author: bring tinytorch/ up to date with solutions/ and stages.yaml")
     records = add("records", "author: write gates/records/ anew by running the gates on their mistakes")
     records.add_argument("numbers", type=number, metavar="NN", nargs="*", help="stages; all by default")
-    add("tour", "in a scratch clone, walk all stages as a student would who writes the reference")
+    tour = add("tour", "in a scratch clone, walk all stages as a student would who writes the reference")
+    tour.add_argument("--full", action="store_true", help="train also the milestones on downloaded data in full")
     add("bench", "compare tinytorch with PyTorch, side by side")
     add("tests", "author: the tests of the workshop itself; further arguments go to pytest")
     return root
@@ -94,7 +95,7 @@ def run(options: argparse.Namespace, rest: list[str]) -> int:
     if options.command == "tour":
         from workshop.tour import tour
 
-        return tour()
+        return tour(options.full)
     return {"derive": author.derive, "bench": author.bench}[options.command]()
 
 

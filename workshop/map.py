@@ -77,6 +77,7 @@ class Milestone:
     number: int
     name: str
     stages: tuple[int, ...]
+    downloads: str = ""  # the data that it needs, if the repository does not hold them
 
     @property
     def script(self) -> str:
@@ -178,8 +179,11 @@ def _stage(entry: Any, where: str) -> Stage:
 
 
 def _milestone(entry: Any, where: str) -> Milestone:
-    fields = _fields(entry, where, {"number": int, "name": str, "stages": list})
-    return Milestone(fields["number"], fields["name"], tuple(fields["stages"]))
+    kinds = {"number": int, "name": str, "stages": list}
+    if isinstance(entry, dict) and "downloads" in entry:
+        kinds["downloads"] = str
+    fields = _fields(entry, where, kinds)
+    return Milestone(fields["number"], fields["name"], tuple(fields["stages"]), fields.get("downloads", ""))
 
 
 def _check_stages(stages: tuple[Stage, ...]) -> None:
