@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from workshop.git import clean_environment
 from workshop.map import Map, load_map
 
 ROOT = Path(__file__).resolve().parents[1]
+# A shell that starts the tests in the background lets them, and all that they start, ignore Ctrl-C, which some of them test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 LARGE = "datasets/mnist/"  # 11 MB that no test of the machinery needs
 
 

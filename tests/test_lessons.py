@@ -7,6 +7,8 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -102,13 +104,24 @@ def masked(text: str) -> list[str]:
     return [" ".join(re.sub(r"\d+(?:[.,]\d+)*(?:e[+-]?\d+)?", "#", line).replace("-#", "#").split()) for line in text.splitlines() if line.strip()]
 
 
+@cache
+def measured() -> dict[int, Future[subprocess.CompletedProcess[str]]]:
+    """What every measure.py prints on the reference, two at a time."""
+
+    def run(stage: Stage) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, str(ROOT / stage.folder / "measure.py"), "--package", str(SOLUTIONS)], cwd=ROOT,
+            capture_output=True, text=True, encoding="utf-8", env=os.environ | {"PYTHONUTF8": "1"}, check=False,
+        )
+
+    pool = ThreadPoolExecutor(2)
+    return {stage.number: pool.submit(run, stage) for stage in MAP.stages}
+
+
 @each_stage
 def test_figures_are_measured(stage: Stage) -> None:
     """What measure.py prints now stands in the lesson, line by line, but for the numbers; and the lesson is dated."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / stage.folder / "measure.py"), "--package", str(SOLUTIONS)], cwd=ROOT,
-        capture_output=True, text=True, encoding="utf-8", env=os.environ | {"PYTHONUTF8": "1"}, check=False,
-    )
+    done = measured()[stage.number].result()
     assert done.returncode == 0, done.stderr
     text = lesson(stage)
     pasted = {line for block in blocks(text, "text") for line in masked(block)}
