@@ -20,7 +20,6 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "solutions"), str(ROOT)]
 
 import tinytorch as tt
-
 from benchmarks.pairs import Case, Side, measure, quartiles
 from milestones import m3_cnn
 from milestones.m2_mlp import BATCH, HIDDEN, RATE, mlp

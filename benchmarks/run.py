@@ -80,8 +80,14 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         axes.annotate(times, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=9)
         if row["asked"]:
             axes.plot([row["asked"]] * 2, [place - 0.2, place + 0.2], color="#b2182b", linewidth=2)
-            axes.annotate(f"asked: {row['asked']}", (row["asked"], names.index(row["name"])), (4, 0), va="center",
-                          textcoords="offset points", color="#b2182b")
+            axes.annotate(
+                f"asked: {row['asked']}",
+                (row["asked"], names.index(row["name"])),
+                (4, 0),
+                va="center",
+                textcoords="offset points",
+                color="#b2182b",
+            )
     axes.axvline(1, color="black", linewidth=1)
     axes.set_xlim(0, 1.3 * max(2.0, *(max(row["ratio"][1], row["asked"] or 0) for row in rows)))
     axes.set_yticks(range(len(names)), names)
@@ -96,8 +102,11 @@ def main() -> int:
     """Measure, show, write."""
     cores, load = os.cpu_count() or 1, os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     if load is not None and load > 0.5:
-        console.print(f"The machine is busy with other work (load {load:.1f}): threads that wait for each other, as "
-                      "PyTorch's do, lose most by that, and the ratios flatter tinytorch.", soft_wrap=True)
+        console.print(
+            f"The machine is busy with other work (load {load:.1f}): threads that wait for each other, as "
+            "PyTorch's do, lose most by that, and the ratios flatter tinytorch.",
+            soft_wrap=True,
+        )
     rows = [row for threads in sorted({1, cores}) for row in measured("products", threads)] + measured("images", cores)
     console.print(table(rows))
     out = ROOT / "runs" / "bench"

@@ -26,8 +26,15 @@ def view(array: np.ndarray) -> Tensor:
 @exercise("as_array")
 def test_python_numbers() -> None:
     """Python floats become float32, integers int64, booleans bool"""
-    for given, dtype in ((1.5, "float32"), ([1, 2.5], "float32"), ([[1, 2], [3, 4]], "int64"), ([True, False], "bool"),
-                         (((1.5, 2.5),), "float32"), ([], "float32"), (7, "int64")):
+    for given, dtype in (
+        (1.5, "float32"),
+        ([1, 2.5], "float32"),
+        ([[1, 2], [3, 4]], "int64"),
+        ([True, False], "bool"),
+        (((1.5, 2.5),), "float32"),
+        ([], "float32"),
+        (7, "int64"),
+    ):
         close(as_array(given), np.array(given), "as_array", given=f"as_array({given})", dtype=np.dtype(dtype))
 
 
@@ -115,7 +122,10 @@ def check_operation(name: str) -> None:
     left = np.array([3.0, 5.0])
     close(operation(left, Tensor(left)), operation(left, left), "the result", f"array {sign} Tensor", 1e-12, np.float64)
     close(operation(Tensor(left), 0.1), operation(left, 0.1), "the result", f"float64 {sign} 0.1", 1e-12, np.float64)
-    mixed, expected = operation(Tensor([1, 2]), Tensor([0.5, 2.0])), operation(np.array([1.0, 2.0]), np.array([0.5, 2.0]))
+    mixed, expected = (
+        operation(Tensor([1, 2]), Tensor([0.5, 2.0])),
+        operation(np.array([1.0, 2.0]), np.array([0.5, 2.0])),
+    )
     close(mixed, expected, "the result", f"Tensor([1, 2]) {sign} Tensor([0.5, 2.])", dtype=np.float32)
 
 
@@ -125,7 +135,10 @@ def check_door(name: str) -> None:
     a, b = Tensor([[2.0], [3.0]], requires_grad=True), Tensor([3.0, 4.0], requires_grad=True)
     op = {"__add__": "Add", "__mul__": "Mul", "__truediv__": "Div", "__pow__": "Pow"}[name]
     through_door(lambda: operation(a, b), op, [a, b], given=f"a {sign} b, shapes (2, 1) and (2,)")
-    for given, function, place in ((f"a {sign} 2", lambda: operation(a, 2), 0), (f"2 {sign} a", lambda: operation(2, a), 1)):
+    for given, function, place in (
+        (f"a {sign} 2", lambda: operation(a, 2), 0),
+        (f"2 {sign} a", lambda: operation(2, a), 1),
+    ):
         name, inputs, _ = at_the_door(function, given)
         right = name == op and len(inputs) == 2 and inputs[place] is a and isinstance(inputs[1 - place], Tensor)
         holds(right, f'"{op}" made from a and a Tensor of 2', f'"{name}" made from {len(inputs)} inputs', given)
@@ -306,7 +319,9 @@ def test_transpose() -> None:
     for dim0, dim1 in ((0, 1), (1, 2), (0, 2), (-1, -2), (0, -1), (1, 1)):
         call = f"x.transpose({dim0}, {dim1})"
         close(Tensor(x).transpose(dim0, dim1), np.swapaxes(x, dim0, dim1), call, "x (2, 3, 4)", 0.0)
-    close(Tensor([[1, 2, 3], [4, 5, 6]]).T, [[1, 4], [2, 5], [3, 6]], "x.T", "x = [[1, 2, 3], [4, 5, 6]]", 0.0, np.int64)
+    close(
+        Tensor([[1, 2, 3], [4, 5, 6]]).T, [[1, 4], [2, 5], [3, 6]], "x.T", "x = [[1, 2, 3], [4, 5, 6]]", 0.0, np.int64
+    )
     raises((ValueError, IndexError), lambda: Tensor(x).transpose(0, 3), "x (2, 3, 4), x.transpose(0, 3)")
 
 
@@ -325,15 +340,30 @@ def test_transpose_through_the_door() -> None:
     through_door(lambda: x.transpose(0, -1), "Transpose", [x], ["dim0", "dim1"], given="x.transpose(0, -1)")
     saved = at_the_door(lambda: x.transpose(0, -1), "x.transpose(0, -1)")[2]
     exchanged = np.swapaxes(x.data, saved["dim0"], saved["dim1"])
-    close(exchanged, np.swapaxes(x.data, 0, 2), "x with the saved dims exchanged", "x (2, 3, 4), x.transpose(0, -1)", 0.0)
+    close(
+        exchanged, np.swapaxes(x.data, 0, 2), "x with the saved dims exchanged", "x (2, 3, 4), x.transpose(0, -1)", 0.0
+    )
 
 
 @exercise("Tensor.__getitem__")
 def test_indexing() -> None:
     """numbers, slices, lists, masks, None and … select as in NumPy"""
     x = numbers(4, 5, 3)
-    for index in (0, -1, (1, 2), (1, 2, 0), slice(1, 3), (slice(None), 2), (..., 0), (None, 1), [3, 0, 0],
-                  ([0, 1], [2, 2]), (slice(None, None, 2), slice(3, None)), x > 0, np.array([1, 1])):
+    for index in (
+        0,
+        -1,
+        (1, 2),
+        (1, 2, 0),
+        slice(1, 3),
+        (slice(None), 2),
+        (..., 0),
+        (None, 1),
+        [3, 0, 0],
+        ([0, 1], [2, 2]),
+        (slice(None, None, 2), slice(3, None)),
+        x > 0,
+        np.array([1, 1]),
+    ):
         shown = "x > 0" if isinstance(index, np.ndarray) and index.dtype == bool else repr(index)
         close(Tensor(x)[index], x[index], f"x[{shown}]", "x (4, 5, 3)", 0.0, np.float64)
     close(Tensor([7, 8, 9])[1:], [8, 9], "x[1:]", "x = Tensor([7, 8, 9])", dtype=np.int64)
@@ -395,21 +425,29 @@ def check_reduction(name: str) -> None:
         for keepdims in (False, True):
             expected = getattr(x, name)(axis=axis, keepdims=keepdims)
             call = f"x.{name}(axis={axis}, keepdims={keepdims})"
-            close(getattr(Tensor(x), name)(axis=axis, keepdims=keepdims), expected, call, "x (2, 3, 4)", 1e-12, np.float64)
+            close(
+                getattr(Tensor(x), name)(axis=axis, keepdims=keepdims), expected, call, "x (2, 3, 4)", 1e-12, np.float64
+            )
     close(getattr(Tensor([3.0]), name)(), 3.0, f"x.{name}()", "x = Tensor([3.0])", dtype=np.float32)
     turned = np.swapaxes(x, 0, 2)
-    close(getattr(view(turned), name)(axis=0), getattr(turned, name)(axis=0), f"x.{name}(axis=0)", "x transposed", 1e-12)
+    close(
+        getattr(view(turned), name)(axis=0), getattr(turned, name)(axis=0), f"x.{name}(axis=0)", "x transposed", 1e-12
+    )
 
 
 def check_reduction_door(name: str) -> None:
     """The door, and that what was saved tells which axes are gone."""
     x = Tensor(numbers(2, 3, 4), requires_grad=True)
-    through_door(lambda: getattr(x, name)(axis=1), name.capitalize(), [x], ["axis", "keepdims"], given=f"x.{name}(axis=1)")
+    through_door(
+        lambda: getattr(x, name)(axis=1), name.capitalize(), [x], ["axis", "keepdims"], given=f"x.{name}(axis=1)"
+    )
     for axis, keepdims in ((1, False), (-1, True), ((0, 2), False), (None, False), (None, True)):
         call = f"x.{name}(axis={axis}, keepdims={keepdims})"
         saved = at_the_door(lambda: getattr(x, name)(axis=axis, keepdims=keepdims), call)[2]
         told = np.sum(x.data, axis=saved["axis"], keepdims=saved["keepdims"])
-        close(told, x.data.sum(axis=axis, keepdims=keepdims), "x.data.sum with the saved axis and keepdims", call, 1e-12)
+        close(
+            told, x.data.sum(axis=axis, keepdims=keepdims), "x.data.sum with the saved axis and keepdims", call, 1e-12
+        )
 
 
 @exercise("Tensor.sum")
@@ -459,7 +497,9 @@ def test_max() -> None:
     check_reduction("max")
     close(Tensor([-3.0, -1.0, -2.0]).max(), -1.0, "the maximum", "Tensor([-3, -1, -2])")
     close(Tensor([1.0, np.nan, 2.0]).max(), np.nan, "the maximum", "Tensor([1, nan, 2])", dtype=np.float32)
-    close(Tensor([[1, 7], [9, 3]]).max(axis=1), [7, 9], "the maximum", "Tensor([[1, 7], [9, 3]]), axis=1", dtype=np.int64)
+    close(
+        Tensor([[1, 7], [9, 3]]).max(axis=1), [7, 9], "the maximum", "Tensor([[1, 7], [9, 3]]), axis=1", dtype=np.int64
+    )
 
 
 @exercise("Tensor.max")
@@ -550,8 +590,13 @@ def test_kept_bytes_of_views_of_views() -> None:
 @exercise("broadcast_bytes")
 def test_broadcast_bytes() -> None:
     """what np.broadcast_arrays, copied, takes beyond the originals"""
-    for left, right, dtype in (((100, 10), (10,), "float64"), ((8, 1), (1, 9), "float32"), ((3,), (3,), "float32"),
-                               ((), (5, 5), "float64"), ((4, 1, 2), (3, 1), "int64")):
+    for left, right, dtype in (
+        ((100, 10), (10,), "float64"),
+        ((8, 1), (1, 9), "float32"),
+        ((3,), (3,), "float32"),
+        ((), (5, 5), "float64"),
+        ((4, 1, 2), (3, 1), "int64"),
+    ):
         a, b = np.zeros(left, dtype), np.zeros(right, dtype)
         copies = sum(np.array(array).nbytes for array in np.broadcast_arrays(a, b))
         answer = broadcast_bytes(Tensor(a), Tensor(b))
@@ -579,8 +624,14 @@ def counted_flops(a: tuple[int, ...], b: tuple[int, ...]) -> int:
 @exercise("matmul_flops")
 def test_matmul_flops() -> None:
     """what counting every multiplication and addition of the loops gives"""
-    for a, b in (((2, 3), (3, 4)), ((1, 5), (5, 1)), ((6, 2, 3), (6, 3, 2)), ((6, 2, 3), (3, 2)),
-                 ((2, 1, 2, 3), (4, 3, 5)), ((0, 3), (3, 2))):
+    for a, b in (
+        ((2, 3), (3, 4)),
+        ((1, 5), (5, 1)),
+        ((6, 2, 3), (6, 3, 2)),
+        ((6, 2, 3), (3, 2)),
+        ((2, 1, 2, 3), (4, 3, 5)),
+        ((0, 3), (3, 2)),
+    ):
         equal(matmul_flops(a, b), counted_flops(a, b), "matmul_flops", f"shapes {a} and {b}")
 
 
@@ -600,9 +651,18 @@ def counted_lines(rows: int, columns: int, itemsize: int, by_rows: bool, line: i
 @exercise("cache_lines")
 def test_cache_lines() -> None:
     """what walking through the matrix with one cache line in hand counts"""
-    for case in ((8, 16, 4, True, 64), (8, 16, 4, False, 64), (5, 3, 8, True, 64), (5, 3, 8, False, 64),
-                 (1, 100, 4, True, 64), (1, 100, 4, False, 64), (100, 1, 4, False, 64), (6, 24, 4, False, 64),
-                 (6, 64, 8, False, 128), (3, 20, 4, True, 32)):
+    for case in (
+        (8, 16, 4, True, 64),
+        (8, 16, 4, False, 64),
+        (5, 3, 8, True, 64),
+        (5, 3, 8, False, 64),
+        (1, 100, 4, True, 64),
+        (1, 100, 4, False, 64),
+        (100, 1, 4, False, 64),
+        (6, 24, 4, False, 64),
+        (6, 64, 8, False, 128),
+        (3, 20, 4, True, 32),
+    ):
         rows, columns, itemsize, by_rows, line = case
         walk = "by rows" if by_rows else "by columns"
         given = f"{rows} x {columns} elements of {itemsize} bytes, {walk}, lines of {line} bytes"

@@ -29,7 +29,9 @@ def check_values(activation: Any, expected: Callable[[np.ndarray], np.ndarray]) 
         x = numbers(*shape)
         close(activation(Tensor(x)), expected(x), f"{activation}(x)", f"x of shape {shape}, float64", 1e-12, np.float64)
     x = numbers(6, 8)
-    close(activation(view(x.T[::2])), expected(x.T[::2]), f"{activation}(x)", "x transposed and sliced", 1e-12, np.float64)
+    close(
+        activation(view(x.T[::2])), expected(x.T[::2]), f"{activation}(x)", "x transposed and sliced", 1e-12, np.float64
+    )
 
 
 def check_dtypes(activation: Any, expected: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -332,7 +334,9 @@ def test_softmax() -> None:
     expected = [[0.2689414, 0.7310586], [0.5, 0.5]]
     close(Softmax()(Tensor([[1.0, 2.0], [0.0, 0.0]])), expected, "Softmax()(x)", "x = [[1, 2], [0, 0]]")
     turned = numbers(4, 6).T[::2]
-    close(Softmax(0)(view(turned)), softmax(turned, 0), "Softmax(dim=0)(x)", "x transposed and sliced", 1e-12, np.float64)
+    close(
+        Softmax(0)(view(turned)), softmax(turned, 0), "Softmax(dim=0)(x)", "x transposed and sliced", 1e-12, np.float64
+    )
 
 
 @exercise("Softmax.forward")
@@ -391,13 +395,17 @@ def test_softmax_of_little() -> None:
     """a single number becomes 1, nothing stays nothing"""
     close(Softmax()(Tensor(3.0)), 1.0, "Softmax()(x)", "x = Tensor(3.0), shape ()", dtype=np.float32)
     for shape in ((0, 3), (3, 0), (0,)):
-        close(Softmax()(Tensor(np.zeros(shape))), np.zeros(shape), "Softmax()(x)", f"x of shape {shape}", dtype=np.float64)
+        close(
+            Softmax()(Tensor(np.zeros(shape))), np.zeros(shape), "Softmax()(x)", f"x of shape {shape}", dtype=np.float64
+        )
 
 
 @exercise("Softmax.forward")
 def test_softmax_nan() -> None:
     """a NaN makes its row NaN, and leaves the other rows alone"""
-    close(Softmax()(Tensor([[NAN, 1.0], [0.0, 0.0]])), [[NAN, NAN], [0.5, 0.5]], "Softmax()(x)", "x = [[nan, 1], [0, 0]]")
+    close(
+        Softmax()(Tensor([[NAN, 1.0], [0.0, 0.0]])), [[NAN, NAN], [0.5, 0.5]], "Softmax()(x)", "x = [[nan, 1], [0, 0]]"
+    )
 
 
 @exercise("Softmax.forward")
@@ -450,8 +458,14 @@ def test_relu_sparsity_refuses() -> None:
 @exercise("sparse_bytes")
 def test_sparse_bytes() -> None:
     """the nbytes of the values and the positions from which the whole can be put together again"""
-    for dtype, index, shape in (("float32", "int32", (6, 7)), ("float64", "int32", (6, 7)), ("float32", "int64", (40,)),
-                                ("float32", "int16", (3, 4, 5)), ("float64", "int32", (0,)), ("float32", "int32", ())):
+    for dtype, index, shape in (
+        ("float32", "int32", (6, 7)),
+        ("float64", "int32", (6, 7)),
+        ("float32", "int64", (40,)),
+        ("float32", "int16", (3, 4, 5)),
+        ("float64", "int32", (0,)),
+        ("float32", "int32", ()),
+    ):
         x = np.maximum(numbers(*shape), 0).astype(dtype)
         positions = np.flatnonzero(x).astype(index)
         measured = positions.nbytes + np.ravel(x)[positions].nbytes
@@ -486,7 +500,9 @@ def test_saturation_point() -> None:
     middles = (x[1:] + x[:-1]) / 2
     for slope in (0.24, 0.1, 0.01, 1e-4):
         measured = float(middles[np.argmax(slopes < slope)])
-        close(saturation_point(slope), measured, "saturation_point", f"slope {slope} (expected: measured)", tolerance=2e-4)
+        close(
+            saturation_point(slope), measured, "saturation_point", f"slope {slope} (expected: measured)", tolerance=2e-4
+        )
 
 
 @exercise("saturation_point")

@@ -132,7 +132,9 @@ def test_tied_parameters_come_once() -> None:
 def test_equal_parameters_are_not_tied() -> None:
     """two parameters with the same values are two, and one that is frozen later is none"""
     block = Block()
-    equal(len(list(block.named_parameters())), 3, "the number of parameters", "first.factor and second.factor are equal")
+    equal(
+        len(list(block.named_parameters())), 3, "the number of parameters", "first.factor and second.factor are equal"
+    )
     block.first.factor.requires_grad = False
     equal(names_of(block), ("gain", "second.factor"), "the names", "first.factor.requires_grad = False")
 
@@ -325,7 +327,9 @@ def check_draws(initialise: Callable[[int, int], np.ndarray], name: str) -> None
     holds(not np.array_equal(first, other), "other numbers", "the same", "manual_seed(1), and manual_seed(2)")
 
 
-def check_spread(initialise: Callable[[int, int], np.ndarray], variance: Callable[[int, int], float], name: str) -> None:
+def check_spread(
+    initialise: Callable[[int, int], np.ndarray], variance: Callable[[int, int], float], name: str
+) -> None:
     """Shape, dtype, mean and variance of 60,000 numbers; five standard errors are 3 % of the variance."""
     for seed, (fan_in, fan_out) in enumerate(FANS):
         manual_seed(seed)
@@ -454,8 +458,12 @@ def test_linear_uses_the_weights_of_now() -> None:
 def test_linear_refuses_other_lengths() -> None:
     """another length of the last axis is refused by name, with the shape and the length expected"""
     layer = Linear(3, 7)
-    raises(ValueError, lambda: layer(Tensor(numbers(2, 4))), "Linear(3, 7), x of shape (2, 4)", ["Linear", "(2, 4)", "3"])
-    raises(ValueError, lambda: layer(Tensor(numbers(3, 1))), "Linear(3, 7), x of shape (3, 1)", ["Linear", "(3, 1)", "3"])
+    raises(
+        ValueError, lambda: layer(Tensor(numbers(2, 4))), "Linear(3, 7), x of shape (2, 4)", ["Linear", "(2, 4)", "3"]
+    )
+    raises(
+        ValueError, lambda: layer(Tensor(numbers(3, 1))), "Linear(3, 7), x of shape (3, 1)", ["Linear", "(3, 1)", "3"]
+    )
     raises(ValueError, lambda: layer(Tensor(1.0)), "Linear(3, 7), x = Tensor(1.0)", ["Linear", "()", "3"])
 
 

@@ -72,7 +72,14 @@ def test_log_softmax_of_large_logits() -> None:
     """finite and right for logits up to ±1e4, in float32"""
     for row in ([1e4, 0.0], [-1e4, 0.0], [1e4, -1e4], [1e4, 1e4], [-1e4, -1e4, -1e4], [0.0, 200.0, 88.0], [0.0, -30.0]):
         x = np.array([row, row[::-1]], np.float32)
-        close(log_softmax(Tensor(x)), expected_log_softmax(x), "the result", f"x = {x.tolist()}, float32", 1e-6, np.float32)
+        close(
+            log_softmax(Tensor(x)),
+            expected_log_softmax(x),
+            "the result",
+            f"x = {x.tolist()}, float32",
+            1e-6,
+            np.float32,
+        )
 
 
 @exercise("log_softmax")
@@ -80,7 +87,9 @@ def test_log_softmax_row_by_row() -> None:
     """a row of small logits beside one of large logits loses nothing"""
     x = np.array([[0.0, 1.0, 2.0], [9000.0, 9001.0, 9002.0], [-9000.0, -9001.0, -9002.0]], np.float32)
     close(log_softmax(Tensor(x)), expected_log_softmax(x), "the result", "rows around 0, 9000 and -9000, float32", 1e-5)
-    close(log_softmax(Tensor(x.T), dim=0), expected_log_softmax(x.T, 0), "the result", "the same in columns, dim=0", 1e-5)
+    close(
+        log_softmax(Tensor(x.T), dim=0), expected_log_softmax(x.T, 0), "the result", "the same in columns, dim=0", 1e-5
+    )
 
 
 @exercise("log_softmax")
@@ -205,14 +214,27 @@ def test_bce_of_certain_predictions() -> None:
 def test_bce_of_nearly_certain_predictions() -> None:
     """a probability that is all but 0 has the logarithm that it has"""
     p = Tensor(np.array([1e-20, 1e-12], np.float32))
-    close(BinaryCrossEntropyLoss()(p, [1.0, 1.0]), 36.8413615, "the loss", "predictions = [1e-20, 1e-12], targets = 1", 1e-6)
+    close(
+        BinaryCrossEntropyLoss()(p, [1.0, 1.0]),
+        36.8413615,
+        "the loss",
+        "predictions = [1e-20, 1e-12], targets = 1",
+        1e-6,
+    )
 
 
 @exercise("BinaryCrossEntropyLoss.forward")
 def test_bce_targets() -> None:
     """targets may be a Tensor, an array or a list, of integers or booleans too; the loss has the predictions' dtype"""
     p, expected = Tensor([0.5, 0.25]), (math.log(2) - math.log(0.75)) / 2
-    for targets in ([1, 0], [1.0, 0.0], np.array([1.0, 0.0]), np.array([True, False]), Tensor([1, 0]), Tensor([1.0, 0.0])):
+    for targets in (
+        [1, 0],
+        [1.0, 0.0],
+        np.array([1.0, 0.0]),
+        np.array([True, False]),
+        Tensor([1, 0]),
+        Tensor([1.0, 0.0]),
+    ):
         close(BinaryCrossEntropyLoss()(p, targets), expected, "the loss", f"targets = {targets!r}", dtype=np.float32)
 
 
@@ -310,8 +332,20 @@ def test_cross_entropy_targets() -> None:
     """targets may be a Tensor, an array or a list of integers; integer logits count as float32"""
     logits, classes = np.array([[0.0, 1.0, 3.0], [2.0, 2.0, 2.0]], np.float32), [2, 0]
     expected = expected_cross_entropy(logits, classes)
-    for targets in (classes, Tensor(classes), np.array(classes), np.array(classes, np.uint8), np.array(classes, np.int32)):
-        close(CrossEntropyLoss()(Tensor(logits), targets), expected, "the loss", f"targets = {targets!r}", dtype=np.float32)
+    for targets in (
+        classes,
+        Tensor(classes),
+        np.array(classes),
+        np.array(classes, np.uint8),
+        np.array(classes, np.int32),
+    ):
+        close(
+            CrossEntropyLoss()(Tensor(logits), targets),
+            expected,
+            "the loss",
+            f"targets = {targets!r}",
+            dtype=np.float32,
+        )
     loss = CrossEntropyLoss()(Tensor(logits.astype(np.int64)), classes)
     close(loss, expected, "the loss", "logits of int64", dtype=np.float32)
 
@@ -347,9 +381,18 @@ def test_label_smoothing() -> None:
 @exercise("CrossEntropyLoss.forward")
 def test_cross_entropy_refuses_shapes() -> None:
     """shapes other than (batch, classes) and (batch,) are refused, with both in the message"""
-    for left, right in (((2, 3), (3,)), ((2, 3), (2, 1)), ((2, 3), ()), ((3,), (3,)), ((2, 3, 4), (2,)), ((2, 3), (2, 3))):
+    for left, right in (
+        ((2, 3), (3,)),
+        ((2, 3), (2, 1)),
+        ((2, 3), ()),
+        ((3,), (3,)),
+        ((2, 3, 4), (2,)),
+        ((2, 3), (2, 3)),
+    ):
         logits, targets = Tensor(np.zeros(left)), np.zeros(right, np.int64)
-        raises(ValueError, lambda: CrossEntropyLoss()(logits, targets), f"logits {left}, targets {right}", [left, right])
+        raises(
+            ValueError, lambda: CrossEntropyLoss()(logits, targets), f"logits {left}, targets {right}", [left, right]
+        )
 
 
 @exercise("CrossEntropyLoss.forward")
@@ -388,7 +431,15 @@ def test_cross_entropy_through_the_door() -> None:
 @exercise("log_sum_exp")
 def test_log_sum_exp() -> None:
     """what adding the exponentials in 60-digit arithmetic gives, whatever their size"""
-    for row in ([0.0], [1.0, 2.0, 3.0], [1000.0, 1000.0], [-1000.0, -1001.0], [1e4, -1e4], [5.0, -np.inf], [300.0, 299.0]):
+    for row in (
+        [0.0],
+        [1.0, 2.0, 3.0],
+        [1000.0, 1000.0],
+        [-1000.0, -1001.0],
+        [1e4, -1e4],
+        [5.0, -np.inf],
+        [300.0, 299.0],
+    ):
         exact = float(sum((Decimal(v) if v > -np.inf else Decimal("-Infinity")).exp() for v in row).ln())
         close(log_sum_exp(np.array(row)), exact, "log_sum_exp", f"values = {row}", 1e-12, np.float64)
 
@@ -515,7 +566,13 @@ def test_kl_is_what_the_chance_falls_by() -> None:
     """a draw's share in the log of the chance that a billion draws from q come in the shares p"""
     for p, q in (([0.5, 0.3, 0.2], [0.2, 0.2, 0.6]), ([0.9, 0.1], [0.1, 0.9]), ([0.2, 0.8, 0.0], [0.3, 0.3, 0.4])):
         close(kl_divergence(p, q), -orderings(p, q), "kl_divergence", f"p = {p}, q = {q}", 1e-6)
-        close(kl_divergence(np.array(p), np.array(q)), -orderings(p, q), "kl_divergence", f"p = {p}, q = {q}, arrays", 1e-6)
+        close(
+            kl_divergence(np.array(p), np.array(q)),
+            -orderings(p, q),
+            "kl_divergence",
+            f"p = {p}, q = {q}, arrays",
+            1e-6,
+        )
 
 
 @exercise("kl_divergence")

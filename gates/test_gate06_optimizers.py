@@ -123,7 +123,14 @@ def check_steps(name: str) -> None:
         optimizer.lr = lr if step <= 3 else lr / 2
         give_gradients(parameters, step)
         optimizer.step()
-        close(values(parameters), expected, f"the parameters after step {step}", f"{name}, against PyTorch", 1e-9, np.float64)
+        close(
+            values(parameters),
+            expected,
+            f"the parameters after step {step}",
+            f"{name}, against PyTorch",
+            1e-9,
+            np.float64,
+        )
 
 
 def check_in_place(make: Callable[..., Optimizer]) -> None:
@@ -361,7 +368,9 @@ def test_adamw_settings_may_change() -> None:
         expected *= 1 - lr * decay
         expected -= lr * mean / (1 - betas[0] ** t) / (np.sqrt(square / (1 - betas[1] ** t)) + eps)
         optimizer.step()
-        close(p, [expected], "p", f"this step: lr={lr}, betas={betas}, eps={eps}, weight_decay={decay}", 1e-12, np.float64)
+        close(
+            p, [expected], "p", f"this step: lr={lr}, betas={betas}, eps={eps}, weight_decay={decay}", 1e-12, np.float64
+        )
 
 
 @exercise("AdamW.step")
@@ -455,7 +464,9 @@ def test_state_dict_is_a_copy() -> None:
         parameters = two_parameters()
         optimizer = stepped(make, range(1, 3), parameters)
         optimizer.state_dict()["state"][0]["note"] = 1
-        equal("note" in optimizer.state[0], False, "whether the optimizer got it", 'state_dict()["state"][0]["note"] = 1')
+        equal(
+            "note" in optimizer.state[0], False, "whether the optimizer got it", 'state_dict()["state"][0]["note"] = 1'
+        )
         found = optimizer.state_dict()
         before, lr = arrays_of(found), found["settings"]["lr"]
         stepped(make, range(3, 5), parameters, optimizer)
@@ -467,7 +478,9 @@ def test_state_dict_is_a_copy() -> None:
             for value in state.values():
                 if isinstance(value, np.ndarray):
                     value[...] = 1e6
-        close(arrays_of(optimizer.state_dict()), now, "the optimizer's state", f"{name}, its state_dict overwritten", 0.0)
+        close(
+            arrays_of(optimizer.state_dict()), now, "the optimizer's state", f"{name}, its state_dict overwritten", 0.0
+        )
 
 
 @exercise("Optimizer.load_state_dict")
@@ -564,8 +577,16 @@ def test_state_bytes_measured() -> None:
 def test_state_bytes_of_any_state() -> None:
     """arrays of every dtype count by their bytes, numbers not at all"""
     optimizer = Optimizer([parameter([1.0]), parameter([2.0])])
-    optimizer.state = [{}, {"seen": np.zeros(7, np.int8), "steps": 3, "a": np.zeros((2, 3)), "b": np.zeros((), np.float32)}]
-    equal(state_bytes(optimizer), 7 + 48 + 4, "state_bytes", "arrays of 7 int8, 6 float64 and a single float32, and a number")
+    optimizer.state = [
+        {},
+        {"seen": np.zeros(7, np.int8), "steps": 3, "a": np.zeros((2, 3)), "b": np.zeros((), np.float32)},
+    ]
+    equal(
+        state_bytes(optimizer),
+        7 + 48 + 4,
+        "state_bytes",
+        "arrays of 7 int8, 6 float64 and a single float32, and a number",
+    )
 
 
 @exercise("training_bytes")
@@ -619,7 +640,12 @@ def adam_end(gradients: np.ndarray, weight: float, lr: float, decay: float, pena
 @exercise("decay_against_l2")
 def test_decay_against_l2() -> None:
     """what a simulation of both in plain numbers gives"""
-    for scale, start, lr, decay in ((1.0, 2.0, 0.01, 0.5), (100.0, 2.0, 0.01, 0.5), (0.1, -1.0, 0.05, 0.1), (0.0, 3.0, 0.1, 0.2)):
+    for scale, start, lr, decay in (
+        (1.0, 2.0, 0.01, 0.5),
+        (100.0, 2.0, 0.01, 0.5),
+        (0.1, -1.0, 0.05, 0.1),
+        (0.0, 3.0, 0.1, 0.2),
+    ):
         gradients = np.random.default_rng(3).normal(size=40) * scale
         expected = [adam_end(gradients, start, lr, decay, 0.0), adam_end(gradients, start, lr, 0.0, decay)]
         found = decay_against_l2(gradients, start, lr, decay)

@@ -111,7 +111,14 @@ def measured_peak(trainer: Trainer, group: list[Any]) -> int:
 
 def beside(answer: Any, measured: float) -> str:
     """An answer, and in words how it compares: words are the same on every machine, measured bytes are not."""
-    words = ((0.01, "next to nothing"), (0.6, "far less"), (0.97, "less"), (1.03, "about that"), (1.7, "more"), (5, "far more"))
+    words = (
+        (0.01, "next to nothing"),
+        (0.6, "far less"),
+        (0.97, "less"),
+        (1.03, "about that"),
+        (1.7, "more"),
+        (5, "far more"),
+    )
     word = next((word for limit, word in words if answer < limit * measured), "many times as much")
     return f"{answer}: {word}"
 
@@ -166,7 +173,13 @@ def test_clip_takes_any_iterable() -> None:
     tensors = with_gradients([3.0], [4.0], None)
     norm = clip_grad_norm((tensor for tensor in tensors), 1.0)
     close(norm, 5.0, "what it returns", "a generator of parameters", 1e-12)
-    close(np.array([tensors[0].grad.item(), tensors[1].grad.item()]), [0.6, 0.8], "the gradients", "a generator, max_norm=1", 1e-6)
+    close(
+        np.array([tensors[0].grad.item(), tensors[1].grad.item()]),
+        [0.6, 0.8],
+        "the gradients",
+        "a generator, max_norm=1",
+        1e-6,
+    )
     close(clip_grad_norm(with_gradients(None, None), 1.0), 0.0, "what it returns", "no parameter has a gradient", 0.0)
 
 
@@ -196,7 +209,18 @@ def test_clip_refuses_what_is_not_finite() -> None:
 RATES = {
     (0.1, 0.0, 6, 0): (0.1, 0.0933012701892, 0.075, 0.05, 0.025, 0.00669872981078, 0.0),
     (0.5, 0.02, 5, 0): (0.5, 0.45416407865, 0.33416407865, 0.18583592135, 0.06583592135, 0.02),
-    (0.2, 0.01, 9, 4): (0.04, 0.08, 0.12, 0.16, 0.2, 0.181856614466, 0.134356614466, 0.0756433855344, 0.0281433855344, 0.01),
+    (0.2, 0.01, 9, 4): (
+        0.04,
+        0.08,
+        0.12,
+        0.16,
+        0.2,
+        0.181856614466,
+        0.134356614466,
+        0.0756433855344,
+        0.0281433855344,
+        0.01,
+    ),
     (1.0, 0.1, 3, 1): (0.5, 1.0, 0.55, 0.1),
 }
 
@@ -247,17 +271,27 @@ def check_stopping(patience: int, losses: list[float], *expected: tuple[bool, fl
 def test_stops_after_patience() -> None:
     """it stops in the patience-th epoch in a row without a new lowest loss, and goes on saying so"""
     equal(EarlyStopping(1).step(1.0), False, "step(1.0)", "the first loss")
-    check_stopping(2, [3.0, 2.0, 2.5, 2.4], (False, 3.0, 0, 0), (False, 2.0, 1, 0), (False, 2.0, 1, 1), (True, 2.0, 1, 2))
-    check_stopping(1, [3.0, 2.0, 2.5, 2.4], (False, 3.0, 0, 0), (False, 2.0, 1, 0), (True, 2.0, 1, 1), (True, 2.0, 1, 2))
-    check_stopping(3, [1.0, 2.0, 3.0, 4.0], (False, 1.0, 0, 0), (False, 1.0, 0, 1), (False, 1.0, 0, 2), (True, 1.0, 0, 3))
+    check_stopping(
+        2, [3.0, 2.0, 2.5, 2.4], (False, 3.0, 0, 0), (False, 2.0, 1, 0), (False, 2.0, 1, 1), (True, 2.0, 1, 2)
+    )
+    check_stopping(
+        1, [3.0, 2.0, 2.5, 2.4], (False, 3.0, 0, 0), (False, 2.0, 1, 0), (True, 2.0, 1, 1), (True, 2.0, 1, 2)
+    )
+    check_stopping(
+        3, [1.0, 2.0, 3.0, 4.0], (False, 1.0, 0, 0), (False, 1.0, 0, 1), (False, 1.0, 0, 2), (True, 1.0, 0, 3)
+    )
 
 
 @exercise("EarlyStopping.step")
 def test_a_better_loss_starts_anew() -> None:
     """a new lowest loss resets the wait, and lower than the last one is not enough"""
-    check_stopping(2, [3.0, 3.5, 2.0, 2.5], (False, 3.0, 0, 0), (False, 3.0, 0, 1), (False, 2.0, 2, 0), (False, 2.0, 2, 1))
+    check_stopping(
+        2, [3.0, 3.5, 2.0, 2.5], (False, 3.0, 0, 0), (False, 3.0, 0, 1), (False, 2.0, 2, 0), (False, 2.0, 2, 1)
+    )
     check_stopping(2, [1.0, 5.0, 4.0], (False, 1.0, 0, 0), (False, 1.0, 0, 1), (True, 1.0, 0, 2))
-    check_stopping(2, [0.5, -0.5, -0.2, -1.0], (False, 0.5, 0, 0), (False, -0.5, 1, 0), (False, -0.5, 1, 1), (False, -1.0, 3, 0))
+    check_stopping(
+        2, [0.5, -0.5, -0.2, -1.0], (False, 0.5, 0, 0), (False, -0.5, 1, 0), (False, -0.5, 1, 1), (False, -1.0, 3, 0)
+    )
 
 
 @exercise("EarlyStopping.step")
@@ -340,7 +374,13 @@ def test_step_clips_the_whole_gradient() -> None:
         close(values(model), expected, "the parameters", f"batches of {sizes}, norm {norm:.4f}, max_norm a third", 1e-6)
         model = Affine()
         trainer_of(model, max_norm=norm * 2).train_step(group)
-        close(values(model), before - 0.1 * gradient, "the parameters", f"batches of {sizes}, max_norm twice the norm", 1e-12)
+        close(
+            values(model),
+            before - 0.1 * gradient,
+            "the parameters",
+            f"batches of {sizes}, max_norm twice the norm",
+            1e-12,
+        )
 
 
 @exercise("Trainer.train_step")
@@ -405,7 +445,11 @@ def test_epoch_loss_is_the_mean_over_samples() -> None:
 @exercise("Trainer.train_epoch")
 def test_epoch_goes_group_by_group() -> None:
     """each batch is used once, in order; `accumulate` batches make a step, and what is left over makes a last one"""
-    for accumulate, groups in ((1, ((0,), (1,), (2,), (3,), (4,))), (2, ((0, 1), (2, 3), (4,))), (9, ((0, 1, 2, 3, 4),))):
+    for accumulate, groups in (
+        (1, ((0,), (1,), (2,), (3,), (4,))),
+        (2, ((0, 1), (2, 3), (4,))),
+        (9, ((0, 1, 2, 3, 4),)),
+    ):
         model, data = Affine(), batches(4, 3, 5, 2, 1)
         optimizer = Counting(model.parameters(), lr=0.1, momentum=0.0)
         expected = values(model)
@@ -475,7 +519,13 @@ def test_epoch_asks_the_schedule() -> None:
     for _ in range(3):
         trainer.train_epoch(batches(2, 2))
     given = "CosineSchedule(0.04, 0.0, 4, 1), three epochs of two batches"
-    close(np.array(vars(optimizer).get("taken", [])), [0.02, 0.02, 0.04, 0.04, 0.03, 0.03], "lr in each step", given, 1e-12)
+    close(
+        np.array(vars(optimizer).get("taken", [])),
+        [0.02, 0.02, 0.04, 0.04, 0.03, 0.03],
+        "lr in each step",
+        given,
+        1e-12,
+    )
     optimizer = Counting(model.parameters(), lr=0.01)
     Trainer(model, optimizer, squared).train_epoch(batches(2))
     close(np.array(vars(optimizer).get("taken", [])), [0.01], "lr in each step", "no schedule, lr=0.01", 0.0)
@@ -519,10 +569,18 @@ def test_evaluate() -> None:
 @exercise("Trainer.evaluate")
 def test_evaluate_without_classes() -> None:
     """the accuracy is None if the targets are no classes"""
-    for kind, data in (("floats", batches(3, 2)), ("a list of floats", [(x.tolist(), y.tolist()) for x, y in batches(2)])):
+    for kind, data in (
+        ("floats", batches(3, 2)),
+        ("a list of floats", [(x.tolist(), y.tolist()) for x, y in batches(2)]),
+    ):
         loss, accuracy = trainer_of(Affine()).evaluate(data)
         equal(accuracy, None, "the accuracy", f"targets are {kind}")
-        close(float(loss), loss_at(values(Affine()), *joined(batches(*([3, 2] if kind == "floats" else [2])))), "the loss", kind)
+        close(
+            float(loss),
+            loss_at(values(Affine()), *joined(batches(*([3, 2] if kind == "floats" else [2])))),
+            "the loss",
+            kind,
+        )
 
 
 @exercise("Trainer.evaluate")
@@ -684,7 +742,11 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     other.epoch = 7
     other.save_checkpoint(path)
     content = path.read_bytes()
-    damaged: list[tuple[str, bytes]] = [("an empty file", b""), ("text", b"not a checkpoint"), ("a byte too many", content + b"\n")]
+    damaged: list[tuple[str, bytes]] = [
+        ("an empty file", b""),
+        ("text", b"not a checkpoint"),
+        ("a byte too many", content + b"\n"),
+    ]
     for place in np.linspace(0, len(content) - 1, 60).astype(int):
         changed = bytearray(content)
         changed[place] ^= 0x20
@@ -747,7 +809,12 @@ def test_step_peak() -> None:
         answer = step_peak(Trainer(model, optimizer, squared), large_group(size))
         given = f"an MLP 20-100-100-2, a batch of {size}"
         equal(len(vars(optimizer).get("taken", [])), 1, "the number of steps taken", given)
-        holds(abs(answer - expected) < 0.03 * expected + 20_000, f"about {expected} bytes (measured)", beside(answer, expected), given)
+        holds(
+            abs(answer - expected) < 0.03 * expected + 20_000,
+            f"about {expected} bytes (measured)",
+            beside(answer, expected),
+            given,
+        )
         equal(tracemalloc.is_tracing(), False, "whether tracemalloc still runs", "it did not run before")
 
 
@@ -765,7 +832,12 @@ def test_step_peak_beside_other_memory() -> None:
     finally:
         tracemalloc.stop()
     given = f"tracemalloc runs; an array of {kept.nbytes} bytes is there, one of 80000000 was"
-    holds(abs(answer - expected) < 0.03 * expected + 20_000, f"about {expected} bytes (measured)", beside(answer, expected), given)
+    holds(
+        abs(answer - expected) < 0.03 * expected + 20_000,
+        f"about {expected} bytes (measured)",
+        beside(answer, expected),
+        given,
+    )
     equal(runs, True, "whether tracemalloc still runs", given)
 
 

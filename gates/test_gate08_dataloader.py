@@ -105,16 +105,23 @@ def test_collate() -> None:
     batch = collate([(row, Tensor([1.0, 2.0, float(i)]), 7 - i) for i, row in enumerate(x)])
     third = np.array([[1, 2, 0], [1, 2, 1], [1, 2, 2]], np.float32)
     check_batch(batch, (x, third, np.array([7, 6, 5])), given)
-    check_batch(collate([(Tensor([5.0, 6.0]), Tensor(3))]), (np.array([[5, 6]], np.float32), np.array([3])), "one sample")
-    check_batch(collate([[np.uint8(200)], [np.uint8(100)]]), (np.array([200, 100], np.uint8),), "two lists with one uint8")
+    check_batch(
+        collate([(Tensor([5.0, 6.0]), Tensor(3))]), (np.array([[5, 6]], np.float32), np.array([3])), "one sample"
+    )
+    check_batch(
+        collate([[np.uint8(200)], [np.uint8(100)]]), (np.array([200, 100], np.uint8),), "two lists with one uint8"
+    )
 
 
 @exercise("collate")
 def test_collate_dtypes() -> None:
     """Python's floats become float32, integers int64 and exact, booleans bool"""
     given = "samples (0.5, 2**53 + 1, True) and (2, 3, False)"
-    check_batch(collate([(0.5, 2**53 + 1, True), (2, 3, False)]),
-                (np.array([0.5, 2], np.float32), np.array([2**53 + 1, 3]), np.array([True, False])), given)
+    check_batch(
+        collate([(0.5, 2**53 + 1, True), (2, 3, False)]),
+        (np.array([0.5, 2], np.float32), np.array([2**53 + 1, 3]), np.array([True, False])),
+        given,
+    )
 
 
 @exercise("collate")
@@ -134,7 +141,12 @@ def test_collate_refuses() -> None:
     raises(TypeError, lambda: collate([row, row]), "samples that are arrays of shape (3,)", ["ndarray"])
     raises(TypeError, lambda: collate([(row, 1), 5.0]), "samples (array, 1) and 5.0", ["float"])
     raises(ValueError, lambda: collate([(row, 1), (row, 1, 2)]), "samples of 2 and of 3 fields", ["2", "3"])
-    raises(ValueError, lambda: collate([(row, 1), (np.zeros((3, 1)), 1)]), "fields of shapes (3,) and (3, 1)", ["(3,)", "(3, 1)"])
+    raises(
+        ValueError,
+        lambda: collate([(row, 1), (np.zeros((3, 1)), 1)]),
+        "fields of shapes (3,) and (3, 1)",
+        ["(3,)", "(3, 1)"],
+    )
 
 
 @exercise("TensorDataset.batch")
@@ -181,7 +193,14 @@ def test_tensor_batch_out_of_range() -> None:
 @exercise("DataLoader.__len__")
 def test_length() -> None:
     """the number of batches, with or without a smaller last one"""
-    for count, size, all_of_them, full in ((10, 4, 3, 2), (12, 4, 3, 3), (3, 5, 1, 0), (1, 1, 1, 1), (7, 1, 7, 7), (9, 5, 2, 1)):
+    for count, size, all_of_them, full in (
+        (10, 4, 3, 2),
+        (12, 4, 3, 3),
+        (3, 5, 1, 0),
+        (1, 1, 1, 1),
+        (7, 1, 7, 7),
+        (9, 5, 2, 1),
+    ):
         for drop_last, expected in ((False, all_of_them), (True, full)):
             given = f"{count} samples, batch_size={size}, drop_last={drop_last}"
             equal(len(DataLoader(Numbered(count), size, drop_last=drop_last)), expected, "len(loader)", given)
@@ -224,7 +243,13 @@ def test_order_again() -> None:
     manual_seed(1)
     loader.order(5, 5)
     close(DataLoader(Numbered(50), 7, shuffle=True).order(3, 2), first, "order(3, 2)", "asked for a second time", 0.0)
-    close(generator().random(), rng(1).random(), "the package's next random number", "manual_seed(1), then two orders", 0.0)
+    close(
+        generator().random(),
+        rng(1).random(),
+        "the package's next random number",
+        "manual_seed(1), then two orders",
+        0.0,
+    )
 
 
 @exercise("DataLoader.order")
@@ -240,14 +265,23 @@ def test_all_orders_are_as_likely() -> None:
 @exercise("DataLoader.batches")
 def test_batches_are_the_order_in_pieces() -> None:
     """each batch has the next batch_size samples; the last one has what is left, or is left out"""
-    for count, size, drop_last, sizes in ((10, 4, False, [4, 4, 2]), (10, 4, True, [4, 4]), (6, 3, False, [3, 3]),
-                                          (6, 3, True, [3, 3]), (3, 5, False, [3]), (3, 5, True, []), (3, 1, False, [1, 1, 1])):
+    for count, size, drop_last, sizes in (
+        (10, 4, False, [4, 4, 2]),
+        (10, 4, True, [4, 4]),
+        (6, 3, False, [3, 3]),
+        (6, 3, True, [3, 3]),
+        (3, 5, False, [3]),
+        (3, 5, True, []),
+        (3, 1, False, [1, 1, 1]),
+    ):
         loader = DataLoader(Numbered(count), size, drop_last=drop_last)
         given = f"{count} samples, batch_size={size}, drop_last={drop_last}"
         batches = list(loader.batches(0, 0))
         equal(str([len(batch[0]) for batch in batches]), str(sizes), "the sizes of the batches", given)
         close(seen(batches), np.arange(sum(sizes)), "the samples that came", given, 0.0)
-        equal(str(loader.dataset.kinds - {"ndarray"}), "set()", "what `dataset.batch` got beside arrays of indices", given)
+        equal(
+            str(loader.dataset.kinds - {"ndarray"}), "set()", "what `dataset.batch` got beside arrays of indices", given
+        )
 
 
 @exercise("DataLoader.batches")
@@ -256,7 +290,9 @@ def test_batches_shuffled() -> None:
     loader = DataLoader(Numbered(23), 5, shuffle=True)
     for place in ((3, 0), (3, 1), (4, 1)):
         came = seen(loader.batches(*place))
-        close(np.sort(came), np.arange(23), "the samples that came, sorted", f"23 samples in batches of 5, {place}", 0.0)
+        close(
+            np.sort(came), np.arange(23), "the samples that came, sorted", f"23 samples in batches of 5, {place}", 0.0
+        )
         close(came, loader.order(*place), "the samples that came", f"against loader.order{place}", 0.0)
 
 
@@ -266,7 +302,9 @@ def test_batches_are_made_when_asked_for() -> None:
     data = Numbered(20)
     batches = DataLoader(data, 4).batches(0, 0)
     for expected in ([], [[0, 1, 2, 3]], [[0, 1, 2, 3], [4, 5, 6, 7]]):
-        equal(str(data.asked), str(expected), "the batches made", f"{len(expected)} batches were asked for, of 4 samples")
+        equal(
+            str(data.asked), str(expected), "the batches made", f"{len(expected)} batches were asked for, of 4 samples"
+        )
         next(batches)
 
 
@@ -332,14 +370,27 @@ def test_epochs_differ_and_repeat() -> None:
         loader = DataLoader(Numbered(40), 8, shuffle=True, seed=seed)
         epochs = [seen(loader) for _ in range(3)]
         for a, b in itertools.combinations(range(3), 2):
-            holds((epochs[a] != epochs[b]).any(), "two different orders", "the same order", f"seed={seed}, epochs {a} and {b}")
+            holds(
+                (epochs[a] != epochs[b]).any(),
+                "two different orders",
+                "the same order",
+                f"seed={seed}, epochs {a} and {b}",
+            )
         manual_seed(2)
         again = DataLoader(Numbered(40), 8, shuffle=True, seed=seed)
-        close(epochs[0], again.order(seed, 0), "epoch 0", f"seed={seed}, the first pass, against loader.order({seed}, 0)", 0.0)
+        close(
+            epochs[0],
+            again.order(seed, 0),
+            "epoch 0",
+            f"seed={seed}, the first pass, against loader.order({seed}, 0)",
+            0.0,
+        )
         close(seen(again), epochs[0], "epoch 0", f"seed={seed}, a second loader, another manual_seed", 0.0)
         again.epoch = 2
         close(seen(again), epochs[2], "epoch 2", f"seed={seed}, a second loader, epoch set to 2", 0.0)
-        close(generator().random(), rng(2).random(), "the package's next random number", f"seed={seed}: draws none", 0.0)
+        close(
+            generator().random(), rng(2).random(), "the package's next random number", f"seed={seed}: draws none", 0.0
+        )
 
 
 @exercise("DataLoader.__iter__")
@@ -474,7 +525,12 @@ def test_prefetched_works_ahead() -> None:
         source = Source(50)
         ahead = prefetched(iter(source), depth)
         next(ahead)
-        holds(source.wait_for(1 + depth), f"{depth} more made meanwhile", "no more were made", f"depth {depth}, one item taken")
+        holds(
+            source.wait_for(1 + depth),
+            f"{depth} more made meanwhile",
+            "no more were made",
+            f"depth {depth}, one item taken",
+        )
         ahead.close()
 
 
@@ -494,7 +550,9 @@ def test_prefetched_is_held_back() -> None:
             source.wait_for(taken + depth)
             pause()
             given = f"depth {depth}, {taken} taken, then a pause"
-            holds(source.made <= taken + depth + 1, f"at most {taken + depth + 1} made", f"{source.made} were made", given)
+            holds(
+                source.made <= taken + depth + 1, f"at most {taken + depth + 1} made", f"{source.made} were made", given
+            )
         ahead.close()
 
 
@@ -515,7 +573,9 @@ def test_an_exception_comes_out() -> None:
     """an error in the background comes out as itself, with its own words"""
     for after in (0, 1, 5):
         before, given = threading.enumerate(), f"{after} items, then an error: sample 417 in cats is damaged"
-        raises(Damaged, lambda after=after: list(prefetched(damaged(after), 2)), given, ["sample 417 in cats is damaged"])
+        raises(
+            Damaged, lambda after=after: list(prefetched(damaged(after), 2)), given, ["sample 417 in cats is damaged"]
+        )
         equal(left_running(before), 0, "threads left running", given)
 
 
@@ -525,7 +585,11 @@ def test_an_exception_comes_last() -> None:
     got: list[int] = []
     for depth in (1, 4):
         got.clear()
-        raises(Damaged, lambda depth=depth: got.extend(prefetched(damaged(3), depth)), f"3 items, then an error, depth {depth}")
+        raises(
+            Damaged,
+            lambda depth=depth: got.extend(prefetched(damaged(3), depth)),
+            f"3 items, then an error, depth {depth}",
+        )
         equal(str(got), "[0, 1, 2]", "what came before the error", f"3 items, then an error, depth {depth}")
 
 
@@ -546,7 +610,12 @@ def test_no_thread_is_left() -> None:
             source.wait_for(1 + depth)
             pause()  # the queue is full now
             break
-        equal(left_running(before), 0, "threads left running", f"break after the first of 50, the queue full, depth {depth}")
+        equal(
+            left_running(before),
+            0,
+            "threads left running",
+            f"break after the first of 50, the queue full, depth {depth}",
+        )
     list(prefetched(iter(range(5)), 2))
     equal(left_running(before), 0, "threads left running", "all five items taken, depth 2")
 
@@ -573,7 +642,14 @@ def check_reproducible(transform: Any, images: np.ndarray, given: str) -> None:
     manual_seed(1)
     first = transform(images, rng(1))
     manual_seed(2)
-    close(transform(images, rng(1)), first, "the result", f"{given}, once more with an rng of the same seed", 0.0, images.dtype)
+    close(
+        transform(images, rng(1)),
+        first,
+        "the result",
+        f"{given}, once more with an rng of the same seed",
+        0.0,
+        images.dtype,
+    )
     other = transform(images, rng(2))
     holds((other != first).any(), "another result", "the same result", f"{given}, with an rng of another seed")
     shared = np.shares_memory(first, images)
@@ -592,7 +668,13 @@ def test_flip() -> None:
         close(RandomHorizontalFlip(1.0)(images, rng()), images[..., ::-1], "the result", f"{given}, p=1", 0.0, dtype)
         close(RandomHorizontalFlip(0.0)(images, rng()), images, "the result", f"{given}, p=0", 0.0, dtype)
     images = bytes_of(2, 3, 8, 8)[:, ::-1, ::2, 1:6]
-    close(RandomHorizontalFlip(1.0)(images, rng()), images[..., ::-1], "the result", "every second row of an array, p=1", 0.0)
+    close(
+        RandomHorizontalFlip(1.0)(images, rng()),
+        images[..., ::-1],
+        "the result",
+        "every second row of an array, p=1",
+        0.0,
+    )
 
 
 @exercise("RandomHorizontalFlip.__call__")
@@ -603,7 +685,9 @@ def test_flip_by_chance() -> None:
         result = RandomHorizontalFlip(p)(images.copy(), rng(1))
         flipped = (result == images[..., ::-1]).all(axis=(1, 2, 3))
         same = (result == images).all(axis=(1, 2, 3))
-        holds(flipped | same, "every image as it was, or mirrored", result[~(flipped | same)][:1], f"2000 images, p={p}")
+        holds(
+            flipped | same, "every image as it was, or mirrored", result[~(flipped | same)][:1], f"2000 images, p={p}"
+        )
         count = int(flipped.sum())  # standard deviation at most 22.4
         holds(abs(count - 2000 * p) < 120, f"about {2000 * p:.0f} of 2000 mirrored", count, f"2000 images, p={p}")
         changes = int((flipped[1:] != flipped[:-1]).sum())
@@ -661,7 +745,9 @@ def test_crop_with_one_place() -> None:
     images = bytes_of(3, 2, 4, 4)
     close(RandomCrop(4)(images, rng()), images, "the result", "images (3, 2, 4, 4), size=4", 0.0, np.uint8)
     padded = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1)))
-    close(RandomCrop(6, 1)(images, rng()), padded, "the result", "images (3, 2, 4, 4), size=6, padding=1", 0.0, np.uint8)
+    close(
+        RandomCrop(6, 1)(images, rng()), padded, "the result", "images (3, 2, 4, 4), size=6, padding=1", 0.0, np.uint8
+    )
 
 
 @exercise("RandomCrop.__call__")
@@ -683,7 +769,12 @@ def test_crop_draws_from_its_rng() -> None:
     """the rng alone decides, and the images stay as they are"""
     check_reproducible(RandomCrop(4, 2), bytes_of(20, 3, 4, 4), "20 images, size=4, padding=2")
     images = bytes_of(2, 1, 3, 3)
-    holds(not np.shares_memory(RandomCrop(3)(images, rng()), images), "new memory", "a view", "size of the image, no padding")
+    holds(
+        not np.shares_memory(RandomCrop(3)(images, rng()), images),
+        "new memory",
+        "a view",
+        "size of the image, no padding",
+    )
 
 
 @exercise("RandomCrop.__call__")
@@ -691,7 +782,7 @@ def test_crop_that_does_not_fit() -> None:
     """a square larger than the padded image is refused with its size, and so is what has not four axes"""
     for shape, size, padding in (((2, 3, 4, 9), 7, 1), ((2, 3, 9, 4), 7, 1), ((2, 3, 8, 8), 9, 0)):
         given = f"images {shape}, size={size}, padding={padding}"
-        raises(ValueError, lambda: RandomCrop(size, padding)(bytes_of(*shape), rng()), given, [size, shape])  # noqa: B023
+        raises(ValueError, lambda: RandomCrop(size, padding)(bytes_of(*shape), rng()), given, [size, shape])
     raises(ValueError, lambda: RandomCrop(2)(bytes_of(3, 8, 8), rng()), "one image, (3, 8, 8)", ["(3, 8, 8)"])
 
 
@@ -705,7 +796,11 @@ def test_compose() -> None:
         return lambda x, r: (given_rngs.append(r), change(x))[1]
 
     for changes, expected, given in (
-        ([lambda x: x[..., :1], lambda x: x * 2.0 + 1], images[..., :1] * 2.0 + 1, "first the left column, then 2 x + 1"),
+        (
+            [lambda x: x[..., :1], lambda x: x * 2.0 + 1],
+            images[..., :1] * 2.0 + 1,
+            "first the left column, then 2 x + 1",
+        ),
         ([lambda x: x * 2.0, lambda x: x + 1.0, lambda x: x * x], (images * 2.0 + 1) ** 2, "2 x, then x + 1, then x x"),
         ([], images, "no transform at all"),
     ):
@@ -753,9 +848,15 @@ def test_read_idx(tmp_path: Path) -> None:
 def test_read_idx_refuses(tmp_path: Path) -> None:
     """what is no IDX file of bytes, or not whole, is refused, and the message names the file"""
     good = idx(bytes_of(10, 3))
-    for content, given in ((good[:-1], "the last byte is missing"), (good + b"\0", "a byte too many"), (good[:7], "half a header"),
-                           (idx(bytes_of(10, 3), 13), "elements that are no bytes"), (b"", "an empty file"),
-                           (gzip.compress(good), "a file that is still packed"), (b"\x01" + good[1:], "another first byte")):
+    for content, given in (
+        (good[:-1], "the last byte is missing"),
+        (good + b"\0", "a byte too many"),
+        (good[:7], "half a header"),
+        (idx(bytes_of(10, 3), 13), "elements that are no bytes"),
+        (b"", "an empty file"),
+        (gzip.compress(good), "a file that is still packed"),
+        (b"\x01" + good[1:], "another first byte"),
+    ):
         path = written(tmp_path / "images-idx2", content)
         raises(ValueError, lambda path=path: read_idx(path), given, ["images-idx2"])
 
@@ -765,7 +866,12 @@ def test_read_idx_memory(tmp_path: Path) -> None:
     """what is read stays bytes"""
     path = written(tmp_path / "large-idx", idx(bytes_of(1000, 28, 28)))
     kept, peak = memory(lambda: read_idx(path))
-    holds(kept < 1.1 * 784_000, "no more than the 784,000 bytes of the file kept", f"{kept} bytes", "a file of 784,000 elements")
+    holds(
+        kept < 1.1 * 784_000,
+        "no more than the 784,000 bytes of the file kept",
+        f"{kept} bytes",
+        "a file of 784,000 elements",
+    )
     holds(peak < 2.5 * 784_000, "at most two copies on the way", f"{peak} bytes", "a file of 784,000 elements")
 
 
@@ -781,7 +887,13 @@ def test_mnist(tmp_path: Path) -> None:
     equal(str(data.images.dtype), "uint8", "its images' dtype", given)
     # Counted in the official files by od, without NumPy: sha256 0fa7898d… and ff7bcfd4…
     close(data.labels[:10], [7, 2, 1, 0, 4, 1, 4, 9, 5, 9], "its first labels", given, 0.0, np.int64)
-    close(np.bincount(data.labels), [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009], "images of each digit", given, 0.0)
+    close(
+        np.bincount(data.labels),
+        [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009],
+        "images of each digit",
+        given,
+        0.0,
+    )
     close(data.images[0, 0, 7, 5:17], [0, 84, 185, 159, 151, 60, 36, 0, 0, 0, 0, 0], "row 7 of the first", given, 0.0)
     images, labels = bytes_of(3, 28, 28), np.array([3, 1, 2], np.uint8)
     written(tmp_path / "train-images-idx3-ubyte", idx(images))
@@ -806,8 +918,10 @@ def records(images: np.ndarray, labels: np.ndarray) -> bytes:
 def test_read_cifar(tmp_path: Path) -> None:
     """images by channel, row and column, with their labels, file after file"""
     images, labels = bytes_of(9, 3, 32, 32), np.array([9, 0, 4, 7, 1, 1, 8, 2, 3])
-    paths = [written(tmp_path / name, records(images[part], labels[part]))
-             for name, part in (("b.bin", slice(0, 2)), ("a.bin", slice(2, 8)), ("c.bin", slice(8, 9)))]
+    paths = [
+        written(tmp_path / name, records(images[part], labels[part]))
+        for name, part in (("b.bin", slice(0, 2)), ("a.bin", slice(2, 8)), ("c.bin", slice(8, 9)))
+    ]
     for chosen, part in ((paths, slice(0, 9)), (paths[1:2], slice(2, 8)), ([str(path) for path in paths], slice(0, 9))):
         given = f"files of {[path.stat().st_size // 3073 for path in map(Path, chosen)]} records"
         got_images, got_labels = read_cifar(chosen)
@@ -855,7 +969,9 @@ def test_cifar10(tmp_path: Path) -> None:
 def test_normalise_to_one() -> None:
     """by default every byte from 0 to 255 becomes a float32 from 0 to 1"""
     images = np.arange(256, dtype=np.uint8).reshape(2, 1, 16, 8)
-    close(normalise(images), np.arange(256).reshape(2, 1, 16, 8) / 255, "normalise(images)", "0 … 255", 1e-6, np.float32)
+    close(
+        normalise(images), np.arange(256).reshape(2, 1, 16, 8) / 255, "normalise(images)", "0 … 255", 1e-6, np.float32
+    )
     close(images, np.arange(256).reshape(2, 1, 16, 8), "the images afterwards", "0 … 255", 0.0, np.uint8)
 
 
@@ -878,7 +994,14 @@ def test_normalise_by_channel() -> None:
 def test_normalise_of_a_view() -> None:
     """images that do not lie in one piece of memory are taken too"""
     images = bytes_of(4, 3, 8, 8)[::2, :, ::-1, 1:5]
-    close(normalise(images, 0.5, 0.5), images / 127.5 - 1, "the result", "every second image, upside down, cut", 1e-6, np.float32)
+    close(
+        normalise(images, 0.5, 0.5),
+        images / 127.5 - 1,
+        "the result",
+        "every second image, upside down, cut",
+        1e-6,
+        np.float32,
+    )
 
 
 @exercise("ImageDataset.batch")
@@ -892,7 +1015,9 @@ def test_image_batch() -> None:
         picked, expected = images[indices] / 255, labels[indices].astype(np.int64)
         check_batch(plain.batch(np.array(indices), rng()), (picked.astype(np.float32), expected), f"indices {indices}")
         moved = ((picked - columns[0]) / columns[1]).astype(np.float32)
-        check_batch(normal.batch(np.array(indices), rng()), (moved, expected), f"indices {indices}, mean={mean}, std={std}")
+        check_batch(
+            normal.batch(np.array(indices), rng()), (moved, expected), f"indices {indices}, mean={mean}, std={std}"
+        )
 
 
 @exercise("ImageDataset.batch")
@@ -907,7 +1032,9 @@ def test_image_batch_is_transformed() -> None:
 
     data = ImageDataset(images, labels, transform, mean=0.5)
     expected = (255 - images[[5, 2]][:, :, :2]) / 255 - 0.5
-    check_batch(data.batch(np.array([5, 2]), draws), (expected.astype(np.float32), np.array([5, 2])), "255 - x of two rows")
+    check_batch(
+        data.batch(np.array([5, 2]), draws), (expected.astype(np.float32), np.array([5, 2])), "255 - x of two rows"
+    )
     what = "the transform's calls: dtype, shape, the given rng"
     equal(str(calls), str([("uint8", (2, 1, 3, 3), True)]), what, "indices [5, 2]")
 
@@ -925,7 +1052,9 @@ def test_image_batch_leaves_the_images_alone() -> None:
     data = ImageDataset(images, np.arange(5), blacken)
     for indices in ([3, 1], [0, 1, 2, 3, 4], [2]):
         inputs, _ = data.batch(np.array(indices), rng())
-        close(inputs, np.zeros((len(indices), 1, 2, 2)), "the batch", f"a transform that blackens, indices {indices}", 0.0)
+        close(
+            inputs, np.zeros((len(indices), 1, 2, 2)), "the batch", f"a transform that blackens, indices {indices}", 0.0
+        )
         close(data.images, kept, "the dataset's images", f"a transform that blackens, indices {indices}", 0.0)
 
 
@@ -988,7 +1117,12 @@ def test_epoch_peak() -> None:
         holds(least <= peak <= most, f"{least} to {most} MB", f"{peak:.2f} MB", given.format(sizes))
     wasteful = (np.zeros(4 * 10**6, np.uint8)[: 10**6].copy() for _ in range(3))
     peak = epoch_peak(wasteful) / 1e6
-    holds(5.0 <= peak <= 6.2, "5 to 6.2 MB", f"{peak:.2f} MB", "three batches of 1 MB, each cut out of 4 MB that nobody keeps")
+    holds(
+        5.0 <= peak <= 6.2,
+        "5 to 6.2 MB",
+        f"{peak:.2f} MB",
+        "three batches of 1 MB, each cut out of 4 MB that nobody keeps",
+    )
     tracemalloc.start()
     kept = [np.zeros(5 * 10**6, np.uint8)]
     peak = epoch_peak(arrays(*[10**6] * 3)) / 1e6
@@ -1044,13 +1178,20 @@ class Clock:
 @exercise("waiting_share")
 def test_waiting_share() -> None:
     """what the clock shows between asking for a batch and having it, over all"""
-    for loads, steps, end, begin in (((3, 1, 0, 2), (1, 2, 4, 3), 0, 0), ((1, 1), (1, 1), 0, 0), ((0, 0, 0), (5, 5, 5), 0, 0),
-                                     ((2,), (6,), 2, 0), ((1, 1), (2, 2), 0, 4), ((5, 1, 1), (1, 9, 1), 3, 1), ((), (), 3, 0)):
+    for loads, steps, end, begin in (
+        ((3, 1, 0, 2), (1, 2, 4, 3), 0, 0),
+        ((1, 1), (1, 1), 0, 0),
+        ((0, 0, 0), (5, 5, 5), 0, 0),
+        ((2,), (6,), 2, 0),
+        ((1, 1), (2, 2), 0, 4),
+        ((5, 1, 1), (1, 9, 1), 3, 1),
+        ((), (), 3, 0),
+    ):
         clock = Clock(begin)
 
         def step(batch: Any) -> None:
-            clock.turns.append(f"step {batch}")  # noqa: B023
-            clock.now += steps[batch]  # noqa: B023
+            clock.turns.append(f"step {batch}")
+            clock.now += steps[batch]
 
         share, waited = waiting_share(clock.batches(loads, end), step, clock), sum(loads) + end + begin
         given = f"batches that take {loads} s, iter() {begin} s, the end {end} s; steps of {steps} s"
@@ -1067,7 +1208,9 @@ def test_waiting_share_by_the_real_clock() -> None:
     """without a clock of one's own, real seconds are counted"""
     wait = threading.Event().wait
     share = waiting_share((wait(0.02) for _ in range(2)), lambda batch: None)
-    holds(0.5 < share <= 1.0, "nearly 1", f"{share:.3f}", "two batches that take 20 ms each, and steps that take nothing")
+    holds(
+        0.5 < share <= 1.0, "nearly 1", f"{share:.3f}", "two batches that take 20 ms each, and steps that take nothing"
+    )
     share = waiting_share([1, 2], lambda batch: wait(0.02))
     holds(0.0 <= share < 0.5, "nearly 0", f"{share:.3f}", "a list of two batches, and steps of 20 ms")
 
@@ -1101,7 +1244,13 @@ def simulated(load: list[int], step: list[int], prefetch: int) -> int:
 def test_epoch_seconds() -> None:
     """as long as a simulated worker, queue and consumer take, second by second"""
     draw = rng(1)
-    cases = [([1, 1, 1], [2, 2, 2]), ([3, 3, 3], [1, 1, 1]), ([9, 1, 1, 1], [3] * 4), ([1, 1, 9, 1], [4] * 4), ([2], [5])]
+    cases = [
+        ([1, 1, 1], [2, 2, 2]),
+        ([3, 3, 3], [1, 1, 1]),
+        ([9, 1, 1, 1], [3] * 4),
+        ([1, 1, 9, 1], [4] * 4),
+        ([2], [5]),
+    ]
     slower_later = [2, 2, 2, 2, 2, 2, 2, 10, 9, 9, 7, 11, 5, 9, 10], [10, 8, 7, 7, 7, 8, 10, 8, 1, 8, 5, 3, 6, 5, 3]
     cases += [slower_later]
     cases += [(draw.integers(0, 9, 12).tolist(), draw.integers(1, 9, 12).tolist()) for _ in range(6)]
@@ -1110,8 +1259,20 @@ def test_epoch_seconds() -> None:
         for prefetch in (2, 1, 4, 20):
             given = f"load {load}, step {step}, prefetch={prefetch}"
             close(float(epoch_seconds(load, step, prefetch)), simulated(load, step, prefetch), "seconds", given, 1e-9)
-        close(epoch_seconds(load, step, 0), sum(load) + sum(step), "seconds", f"load {load}, step {step}, prefetch=0", 1e-9)
-    close(epoch_seconds([0.25, 0.5], [0.125, 2.5], 1), 3.25, "seconds", "load [0.25, 0.5], step [0.125, 2.5], prefetch=1", 1e-12)
+        close(
+            epoch_seconds(load, step, 0),
+            sum(load) + sum(step),
+            "seconds",
+            f"load {load}, step {step}, prefetch=0",
+            1e-9,
+        )
+    close(
+        epoch_seconds([0.25, 0.5], [0.125, 2.5], 1),
+        3.25,
+        "seconds",
+        "load [0.25, 0.5], step [0.125, 2.5], prefetch=1",
+        1e-12,
+    )
 
 
 @exercise("version_count")

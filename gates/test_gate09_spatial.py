@@ -123,7 +123,9 @@ def every_convolution() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, di
         for kernel, stride, padding in SETTINGS:
             x, weight = numbers(2, channels, 7, 6), numbers(outputs, channels // groups, *kernel, seed=1)
             settings = {"stride": stride, "padding": padding, "groups": groups}
-            given = f"x (2, {channels}, 7, 6), weight {weight.shape}, stride {stride}, padding {padding}, groups {groups}"
+            given = (
+                f"x (2, {channels}, 7, 6), weight {weight.shape}, stride {stride}, padding {padding}, groups {groups}"
+            )
             yield x, weight, numbers(outputs, seed=2), settings, given
 
 
@@ -146,20 +148,37 @@ def test_how_often_a_window_fits() -> None:
 @exercise("output_size")
 def test_height_and_width_are_told_apart() -> None:
     """pairs are (height, width), for each of the four"""
-    for size, kernel, stride, padding in (((9, 5), 3, 1, 0), (8, (1, 4), 1, 0), (9, 2, (3, 1), 0), (4, 2, 1, (0, 2)),
-                                          ((10, 7), (3, 2), (2, 3), (1, 0))):
+    for size, kernel, stride, padding in (
+        ((9, 5), 3, 1, 0),
+        (8, (1, 4), 1, 0),
+        (9, 2, (3, 1), 0),
+        (4, 2, 1, (0, 2)),
+        ((10, 7), (3, 2), (2, 3), (1, 0)),
+    ):
         full = [value if isinstance(value, tuple) else (value, value) for value in (size, kernel, stride, padding)]
         count = tuple(len(starts(n + 2 * p, k, s)) for n, k, s, p in zip(*full))
-        close(np.array(output_size(size, kernel, stride, padding)), count, "OH, OW", f"output_size({size}, {kernel}, {stride}, {padding})")
+        close(
+            np.array(output_size(size, kernel, stride, padding)),
+            count,
+            "OH, OW",
+            f"output_size({size}, {kernel}, {stride}, {padding})",
+        )
 
 
 @exercise("output_size")
 def test_a_window_that_does_not_fit() -> None:
     """is a ValueError that names the window and the image; one that just fits is none"""
     close(np.array(output_size((3, 5), (3, 5))), (1, 1), "OH, OW", "output_size((3, 5), (3, 5))")
-    close(np.array(output_size((1, 3), 5, padding=(2, 1), stride=3)), (1, 1), "OH, OW", "output_size((1, 3), 5, padding=(2, 1), stride=3)")
+    close(
+        np.array(output_size((1, 3), 5, padding=(2, 1), stride=3)),
+        (1, 1),
+        "OH, OW",
+        "output_size((1, 3), 5, padding=(2, 1), stride=3)",
+    )
     raises(ValueError, lambda: output_size((4, 9), 5), "output_size((4, 9), 5)", ["(5, 5)", "(4, 9)"])
-    raises(ValueError, lambda: output_size((9, 4), 5, stride=3), "output_size((9, 4), 5, stride=3)", ["(5, 5)", "(9, 4)"])
+    raises(
+        ValueError, lambda: output_size((9, 4), 5, stride=3), "output_size((9, 4), 5, stride=3)", ["(5, 5)", "(9, 4)"]
+    )
     raises(ValueError, lambda: output_size((2, 2), 5, padding=1), "output_size((2, 2), 5, padding=1)", ["(5, 5)"])
     for bad in (0, -1, (3,), "3", 1.5):
         raises(ValueError, lambda: output_size((9, 9), bad), f"output_size((9, 9), {bad!r})", ["kernel_size"])
@@ -170,9 +189,14 @@ def test_a_window_that_does_not_fit() -> None:
 @exercise("window_views")
 def test_what_the_windows_see() -> None:
     """view i · KW + j holds what each window sees in its row i and column j"""
-    for kernel, stride, x in ((2, 1, numbers(1, 1, 3, 3)), (3, 2, numbers(2, 3, 8, 7)), ((2, 3), (3, 2), numbers(2, 3, 8, 9)),
-                              (1, 2, numbers(1, 2, 5, 4)), (2, 2, numbers(2, 1, 9, 3).transpose(0, 1, 3, 2)),
-                              (3, 1, numbers(0, 2, 4, 4))):
+    for kernel, stride, x in (
+        (2, 1, numbers(1, 1, 3, 3)),
+        (3, 2, numbers(2, 3, 8, 7)),
+        ((2, 3), (3, 2), numbers(2, 3, 8, 9)),
+        (1, 2, numbers(1, 2, 5, 4)),
+        (2, 2, numbers(2, 1, 9, 3).transpose(0, 1, 3, 2)),
+        (3, 1, numbers(0, 2, 4, 4)),
+    ):
         (kh, kw), (sh, sw) = (value if isinstance(value, tuple) else (value, value) for value in (kernel, stride))
         given = f"window_views(images {x.shape}, {kernel}, {stride})"
         views = list(window_views(x, kernel, stride))
@@ -214,7 +238,12 @@ def test_the_definition_by_hand() -> None:
 @exercise("conv2d_naive")
 def test_the_definition_in_all_settings() -> None:
     """strides, paddings, groups, and sizes that do not divide"""
-    for kernel, stride, padding in (((3, 3), (2, 2), (1, 1)), ((2, 2), (3, 3), (2, 2)), ((1, 1), (2, 2), (0, 0)), PAIRS):
+    for kernel, stride, padding in (
+        ((3, 3), (2, 2), (1, 1)),
+        ((2, 2), (3, 3), (2, 2)),
+        ((1, 1), (2, 2), (0, 0)),
+        PAIRS,
+    ):
         x, weight, bias = numbers(2, 2, 4, 5), numbers(3, 2, *kernel, seed=1), numbers(3, seed=2)
         given = f"x {x.shape}, weight {weight.shape}, stride {stride}, padding {padding}"
         expected = convolved(x, weight, bias, stride, padding)
@@ -244,8 +273,12 @@ def test_the_definition_keeps_dtypes() -> None:
 def test_the_definition_refuses() -> None:
     """shapes that do not fit, by a ValueError that names them"""
     x, weight = np.zeros((1, 4, 5, 5)), np.zeros((2, 4, 3, 3))
-    for images, weights, groups, mentions in ((x[0], weight, 1, [(4, 5, 5)]), (x, weight[:, :3], 1, [x.shape, (2, 3, 3, 3)]),
-                                              (x, weight, 2, ["2"]), (x, weight[:, :1], 4, ["4"])):
+    for images, weights, groups, mentions in (
+        (x[0], weight, 1, [(4, 5, 5)]),
+        (x, weight[:, :3], 1, [x.shape, (2, 3, 3, 3)]),
+        (x, weight, 2, ["2"]),
+        (x, weight[:, :1], 4, ["4"]),
+    ):
         given = f"x {images.shape}, weight {weights.shape}, groups {groups}"
         raises(ValueError, lambda: conv2d_naive(images, weights, groups=groups), given, mentions)
     raises(ValueError, lambda: conv2d_naive(x[:, :, :2], weight), "x (1, 4, 2, 5), weight (2, 4, 3, 3)", ["(3, 3)"])
@@ -256,7 +289,10 @@ def test_the_definition_refuses() -> None:
 
 def columns_of(x: np.ndarray, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]) -> np.ndarray:
     image = padded(x, padding)
-    seen = [image[window].reshape(len(x), x.shape[1] * kernel[0] * kernel[1]) for _, _, window in places(image.shape[2:], kernel, stride)]
+    seen = [
+        image[window].reshape(len(x), x.shape[1] * kernel[0] * kernel[1])
+        for _, _, window in places(image.shape[2:], kernel, stride)
+    ]
     return np.stack(seen, axis=-1)
 
 
@@ -268,19 +304,37 @@ def test_columns_hold_what_windows_see() -> None:
     for kernel, stride, padding in SETTINGS:
         x = numbers(2, 3, 7, 6)
         given = f"im2col(x {x.shape}, kernel {kernel}, stride {stride}, padding {padding})"
-        close(im2col(x, kernel, stride, padding), columns_of(x, kernel, stride, padding), "columns", given, 1e-12, np.float64)
+        close(
+            im2col(x, kernel, stride, padding),
+            columns_of(x, kernel, stride, padding),
+            "columns",
+            given,
+            1e-12,
+            np.float64,
+        )
 
 
 @exercise("im2col")
 def test_columns_keep_dtypes_and_images() -> None:
     """any dtype, any N, any order in memory; x is not changed"""
     x = numbers(2, 2, 4, 5)
-    for name, images in (("float32", x.astype(np.float32)), ("uint8", np.arange(80, dtype=np.uint8).reshape(x.shape)),
-                         ("not contiguous", x.transpose(0, 1, 3, 2)), ("Fortran's order", np.asfortranarray(x)),
-                         ("one sample", x[:1]), ("no samples", x[:0])):
+    for name, images in (
+        ("float32", x.astype(np.float32)),
+        ("uint8", np.arange(80, dtype=np.uint8).reshape(x.shape)),
+        ("not contiguous", x.transpose(0, 1, 3, 2)),
+        ("Fortran's order", np.asfortranarray(x)),
+        ("one sample", x[:1]),
+        ("no samples", x[:0]),
+    ):
         before = images.copy()
         expected = columns_of(before, (3, 3), (1, 1), (1, 1))
-        close(im2col(images, 3, padding=1), expected, "im2col(x, 3, padding=1)", f"x {images.shape}, {name}", dtype=images.dtype)
+        close(
+            im2col(images, 3, padding=1),
+            expected,
+            "im2col(x, 3, padding=1)",
+            f"x {images.shape}, {name}",
+            dtype=images.dtype,
+        )
         equal(images, before, "x, afterwards", name)
         flat = images.reshape(*images.shape[:2], 20)
         close(im2col(images, 1), flat, "im2col(x, 1)", f"x {images.shape}, {name}", dtype=images.dtype)
@@ -319,10 +373,21 @@ def test_images_keep_dtypes() -> None:
     """float32 stays float32, no samples stay no samples, and columns that do not fit are refused"""
     ones = np.ones((1, 9, 9), np.float32)
     counted = [[4, 6, 4], [6, 9, 6], [4, 6, 4]]
-    close(col2im(ones, (1, 1, 3, 3), 3, padding=1)[0, 0], counted, "image", "ones (1, 9, 9), kernel 3, padding 1", dtype=np.float32)
+    close(
+        col2im(ones, (1, 1, 3, 3), 3, padding=1)[0, 0],
+        counted,
+        "image",
+        "ones (1, 9, 9), kernel 3, padding 1",
+        dtype=np.float32,
+    )
     equal(col2im(ones[:0], (0, 1, 3, 3), 3, padding=1).shape, (0, 1, 3, 3), "shape", "columns (0, 9, 9)")
     for wrong in (ones[:, :, :6], ones[:, :3], ones.reshape(1, 81)):
-        raises(ValueError, lambda: col2im(wrong, (1, 1, 3, 3), 3, padding=1), f"columns {wrong.shape}", [wrong.shape, (1, 9, 9)])
+        raises(
+            ValueError,
+            lambda: col2im(wrong, (1, 1, 3, 3), 3, padding=1),
+            f"columns {wrong.shape}",
+            [wrong.shape, (1, 9, 9)],
+        )
 
 
 # Conv2d
@@ -332,7 +397,14 @@ def test_images_keep_dtypes() -> None:
 def test_convolution_in_all_settings() -> None:
     """kernels 1, 2, 3, 5, strides 1 to 3, paddings 0 to 2, groups 1, 2 and depthwise, to 1e-9 in float64"""
     for x, weight, bias, settings, given in every_convolution():
-        close(layer_with(weight, bias, **settings)(Tensor(x)), convolved(x, weight, bias, **settings), "out", given, 1e-9, np.float64)
+        close(
+            layer_with(weight, bias, **settings)(Tensor(x)),
+            convolved(x, weight, bias, **settings),
+            "out",
+            given,
+            1e-9,
+            np.float64,
+        )
 
 
 @exercise("Conv2d.forward")
@@ -347,7 +419,14 @@ def test_a_convolution_as_it_is_born() -> None:
     bare = Conv2d(3, 4, 1, bias=False)
     close(bare(Tensor(x)), convolved(x, bare.weight.data), "out", "Conv2d(3, 4, 1, bias=False)", 1e-5, np.float32)
     integers = np.arange(90).reshape(1, 3, 6, 5)
-    close(bare(Tensor(integers)), convolved(integers.astype(float), bare.weight.data), "out", "x of int64", 1e-5, np.float32)
+    close(
+        bare(Tensor(integers)),
+        convolved(integers.astype(float), bare.weight.data),
+        "out",
+        "x of int64",
+        1e-5,
+        np.float32,
+    )
 
 
 @exercise("Conv2d.forward")
@@ -357,7 +436,13 @@ def test_convolution_of_any_batch() -> None:
     weight, bias = layer.weight.data, layer.bias.data
     for shape in ((0, 4, 5, 5), (1, 4, 5, 5), (40, 4, 48, 48)):
         x = numbers(*shape)
-        close(layer(Tensor(x)), convolved(x, weight, bias, padding=(1, 1)), "out", f"Conv2d(4, 2, 3, padding=1), x {shape}", 1e-9)
+        close(
+            layer(Tensor(x)),
+            convolved(x, weight, bias, padding=(1, 1)),
+            "out",
+            f"Conv2d(4, 2, 3, padding=1), x {shape}",
+            1e-9,
+        )
     x = numbers(3, 5, 6, 4).transpose(0, 3, 2, 1)
     before = x.copy()
     tensor = Tensor(x)
@@ -379,8 +464,15 @@ def test_convolution_refuses() -> None:
     """what are no images, other numbers of channels, images that are too small"""
     layer = Conv2d(3, 4, 3, padding=1)
     for shape in ((3, 8, 8), (1, 4, 8, 8), (1, 1, 8, 8), (8, 3)):
-        raises(ValueError, lambda: layer(Tensor(np.zeros(shape))), f"Conv2d(3, 4, 3, padding=1), x {shape}", ["3", shape])
-    raises(ValueError, lambda: Conv2d(3, 4, 5)(Tensor(np.zeros((1, 3, 4, 8)))), "Conv2d(3, 4, 5), x (1, 3, 4, 8)", ["(5, 5)"])
+        raises(
+            ValueError, lambda: layer(Tensor(np.zeros(shape))), f"Conv2d(3, 4, 3, padding=1), x {shape}", ["3", shape]
+        )
+    raises(
+        ValueError,
+        lambda: Conv2d(3, 4, 5)(Tensor(np.zeros((1, 3, 4, 8)))),
+        "Conv2d(3, 4, 5), x (1, 3, 4, 8)",
+        ["(5, 5)"],
+    )
 
 
 @exercise("Conv2d.forward")
@@ -397,9 +489,16 @@ def test_convolution_is_fast() -> None:
         return (default_timer() - start) / times
 
     small = x[:, :2]  # a quarter of the work, so that the gate need not wait
-    ratios = [4 * seconds(lambda: seven_loops(small, weight[:, :2]), 1) / seconds(lambda: layer(tensor), 3) for _ in range(3)]
+    ratios = [
+        4 * seconds(lambda: seven_loops(small, weight[:, :2]), 1) / seconds(lambda: layer(tensor), 3) for _ in range(3)
+    ]
     ratio = statistics.median(ratios)
-    holds(ratio >= 20, "at least 20 times as fast as seven loops", f"{ratio:.1f} times as fast", "x (1, 8, 12, 12), 16 channels")
+    holds(
+        ratio >= 20,
+        "at least 20 times as fast as seven loops",
+        f"{ratio:.1f} times as fast",
+        "x (1, 8, 12, 12), 16 channels",
+    )
 
 
 def gradients_of(x: Tensor, layer: Conv2d, upstream: Any = None) -> tuple[Any, Any, np.ndarray]:
@@ -463,10 +562,16 @@ def test_gradients_of_the_parameters_by_differences() -> None:
     """as by changing each number of weight and bias a little"""
     for groups, channels, outputs in GROUPS:
         x = Tensor(numbers(3, channels, 4, 3, seed=4))
-        given = f"Conv2d({channels}, {outputs}, (3, 2), stride (2, 1), padding (1, 0), groups {groups}), x weight, y bias"
+        given = (
+            f"Conv2d({channels}, {outputs}, (3, 2), stride (2, 1), padding (1, 0), groups {groups}), x weight, y bias"
+        )
         gradients_match(
             lambda weight, bias: layer_with(weight, bias, (2, 1), (1, 0), groups)(x),
-            numbers(outputs, channels // groups, 3, 2), numbers(outputs, seed=1), given=given, tolerance=1e-8, eps=1e-2,
+            numbers(outputs, channels // groups, 3, 2),
+            numbers(outputs, seed=1),
+            given=given,
+            tolerance=1e-8,
+            eps=1e-2,
         )
 
 
@@ -501,7 +606,15 @@ def test_flatten() -> None:
 
 # Pooling
 
-POOLS = [((2, 2), None), ((3, 3), (2, 2)), ((2, 2), (1, 1)), ((1, 1), (2, 2)), ((3, 3), (1, 1)), ((2, 3), (3, 1)), ((2, 2), (3, 3))]
+POOLS = [
+    ((2, 2), None),
+    ((3, 3), (2, 2)),
+    ((2, 2), (1, 1)),
+    ((1, 1), (2, 2)),
+    ((3, 3), (1, 1)),
+    ((2, 3), (3, 1)),
+    ((2, 2), (3, 3)),
+]
 
 
 def pooled(x: np.ndarray, kernel: tuple[int, int], stride: Any, reduce: Callable[..., Any]) -> np.ndarray:
@@ -549,7 +662,9 @@ def test_largest_of_any_batch() -> None:
     """none, one, many; float32 and integers stay; NaN is not lost; no images are refused"""
     for shape in ((0, 2, 4, 4), (1, 2, 4, 4), (20, 8, 50, 50)):
         x = numbers(*shape).astype(np.float32)
-        close(MaxPool2d(2)(Tensor(x)), pooled(x, (2, 2), None, np.max), "out", f"MaxPool2d(2), x {shape}", 0, np.float32)
+        close(
+            MaxPool2d(2)(Tensor(x)), pooled(x, (2, 2), None, np.max), "out", f"MaxPool2d(2), x {shape}", 0, np.float32
+        )
     x = np.arange(16).reshape(1, 1, 4, 4)[:, :, ::-1]
     tensor = Tensor(x)
     close(MaxPool2d(2)(tensor), [[[[13, 15], [5, 7]]]], "out", "x of int64, upside down", dtype=np.int64)
@@ -615,7 +730,14 @@ def test_mean_of_each_window() -> None:
     close(AvgPool2d(3)(Tensor(x)), pooled(x, (3, 3), None, np.mean), "out", "AvgPool2d(3), x (2, 3, 7, 8)", 1e-12)
     for shape in ((0, 2, 4, 4), (1, 2, 4, 4), (20, 8, 50, 50)):
         x = numbers(*shape).astype(np.float32)
-        close(AvgPool2d(2)(Tensor(x)), pooled(x, (2, 2), None, np.mean), "out", f"AvgPool2d(2), x {shape}", 1e-6, np.float32)
+        close(
+            AvgPool2d(2)(Tensor(x)),
+            pooled(x, (2, 2), None, np.mean),
+            "out",
+            f"AvgPool2d(2), x {shape}",
+            1e-6,
+            np.float32,
+        )
     x = np.arange(16).reshape(1, 1, 4, 4)
     close(AvgPool2d(2)(Tensor(x)), [[[[2.5, 4.5], [10.5, 12.5]]]], "out", "AvgPool2d(2), x of int64", dtype=np.float32)
     for shape in ((2, 4, 4), (1, 1, 1, 4)):
@@ -630,7 +752,9 @@ def test_gradient_is_shared() -> None:
         given = f"AvgPool2d({kernel}, {stride}), x {x.shape}"
         got, upstream = pool_gradient(AvgPool2d(kernel, stride), leaf(x))
         share = 1 / (kernel[0] * kernel[1])
-        close(got, pooling_gradient(x, kernel, stride, upstream, lambda window: share), "x.grad", given, 1e-12, np.float64)
+        close(
+            got, pooling_gradient(x, kernel, stride, upstream, lambda window: share), "x.grad", given, 1e-12, np.float64
+        )
     for shape in ((0, 2, 4, 4), (1, 2, 4, 4)):
         got, upstream = pool_gradient(AvgPool2d(2), leaf(numbers(*shape), np.float32))
         expected = np.repeat(np.repeat(upstream, 2, axis=2), 2, axis=3) / 4
@@ -721,9 +845,19 @@ def test_evaluation_takes_the_running_statistics() -> None:
     """so that a sample's result does not depend on those beside it, and may be a single number"""
     x = numbers(3, 2, 2, 4)
     for dtype in (np.float64, np.float32):
-        layer, given = remembering(dtype).eval(), f"BatchNorm2d(2) with running mean [1, -2], var [4, 0.25] of {np.dtype(dtype)}"
+        layer, given = (
+            remembering(dtype).eval(),
+            f"BatchNorm2d(2) with running mean [1, -2], var [4, 0.25] of {np.dtype(dtype)}",
+        )
         for part in (x[:1, :, :1, :1], x[:1], x, x[:0]):
-            close(layer(Tensor(part)), by_running_statistics(part), "out", f"{given}, eval(), x {part.shape}", 1e-9, np.float64)
+            close(
+                layer(Tensor(part)),
+                by_running_statistics(part),
+                "out",
+                f"{given}, eval(), x {part.shape}",
+                1e-9,
+                np.float64,
+            )
 
 
 @exercise("BatchNorm2d.forward")
@@ -740,7 +874,11 @@ def test_training_can_be_said() -> None:
 @exercise("BatchNorm2d.forward")
 def test_evaluation_changes_nothing() -> None:
     """the running statistics stay what they are"""
-    layer, x, given = remembering().eval(), numbers(3, 2, 2, 4), "BatchNorm2d(2) with running mean [1, -2], var [4, 0.25], eval()"
+    layer, x, given = (
+        remembering().eval(),
+        numbers(3, 2, 2, 4),
+        "BatchNorm2d(2) with running mean [1, -2], var [4, 0.25], eval()",
+    )
     layer(Tensor(x), training=False)
     close(layer.running_mean, [1.0, -2.0], "running_mean, afterwards", f"{given}, training=False")
     layer(Tensor(x))
@@ -772,8 +910,19 @@ def test_batch_norm_is_recorded_and_refuses() -> None:
     through_door(lambda: layer(x), "BatchNorm2d", [x, layer.weight, layer.bias], given="BatchNorm2d(2)")
     for shape in ((2, 4, 4), (1, 3, 4, 4), (4, 2), (1, 1, 4, 4)):
         raises(ValueError, lambda: layer(Tensor(np.zeros(shape))), f"BatchNorm2d(2), x {shape}", ["2", shape])
-    raises(ValueError, lambda: layer(Tensor(np.zeros((1, 2, 1, 1)))), "BatchNorm2d(2), training, x (1, 2, 1, 1)", [(1, 2, 1, 1)])
-    close(layer(Tensor(np.arange(8).reshape(2, 2, 1, 2))).data.mean(axis=(0, 2, 3)), [0, 0], "mean", "x of int64", dtype=np.float32)
+    raises(
+        ValueError,
+        lambda: layer(Tensor(np.zeros((1, 2, 1, 1)))),
+        "BatchNorm2d(2), training, x (1, 2, 1, 1)",
+        [(1, 2, 1, 1)],
+    )
+    close(
+        layer(Tensor(np.arange(8).reshape(2, 2, 1, 2))).data.mean(axis=(0, 2, 3)),
+        [0, 0],
+        "mean",
+        "x of int64",
+        dtype=np.float32,
+    )
 
 
 @exercise("BatchNorm2d.remember")
@@ -840,13 +989,20 @@ def test_gradients_of_weight_and_bias() -> None:
 @exercise("BatchNorm2dBackward.to_parameters")
 def test_gradients_of_weight_and_bias_from_any_batch() -> None:
     """zeros from none, many; float32 for float32, also beside a large mean"""
-    for shape, offset, dtype in (((0, 2, 3, 3), 0, np.float32), ((40, 4, 48, 48), 0, np.float64), ((4, 2, 8, 8), 1000, np.float32)):
+    for shape, offset, dtype in (
+        ((0, 2, 3, 3), 0, np.float32),
+        ((40, 4, 48, 48), 0, np.float64),
+        ((4, 2, 8, 8), 1000, np.float32),
+    ):
         x = (numbers(*shape) + offset).astype(dtype)
         tensors = leaf(np.ones(shape[1]), dtype), leaf(np.zeros(shape[1]), dtype)
         upstream = norm_gradients(Tensor(x), *tensors)
         exact = x.astype(np.float64)
         hat = normalised(exact, np.ones(shape[1]), np.zeros(shape[1])) if len(x) else exact
-        given, near = f"BatchNorm2d, training, x {shape} {np.dtype(dtype)} around {offset}", 1e-8 if dtype == np.float64 else 2e-4
+        given, near = (
+            f"BatchNorm2d, training, x {shape} {np.dtype(dtype)} around {offset}",
+            1e-8 if dtype == np.float64 else 2e-4,
+        )
         close(tensors[0].grad, (upstream * hat).sum(axis=(0, 2, 3)), "weight.grad", given, near, dtype)
         close(tensors[1].grad, upstream.sum(axis=(0, 2, 3)), "bias.grad", given, near, dtype)
 
@@ -887,7 +1043,11 @@ def test_gradient_in_evaluation() -> None:
 @exercise("BatchNorm2dBackward.to_input")
 def test_gradient_of_any_batch_to_normalise() -> None:
     """none, many; float32 for float32, also beside a large mean"""
-    for shape, offset, dtype in (((0, 2, 3, 3), 0, np.float32), ((40, 4, 48, 48), 0, np.float64), ((4, 2, 8, 8), 1000, np.float32)):
+    for shape, offset, dtype in (
+        ((0, 2, 3, 3), 0, np.float32),
+        ((40, 4, 48, 48), 0, np.float64),
+        ((4, 2, 8, 8), 1000, np.float32),
+    ):
         x, weight = (numbers(*shape) + offset).astype(dtype), np.linspace(1, 2, shape[1])
         tensor = leaf(x, dtype)
         upstream = norm_gradients(tensor, Tensor(weight.astype(dtype)), Tensor(np.zeros(shape[1], dtype)))
@@ -895,7 +1055,10 @@ def test_gradient_of_any_batch_to_normalise() -> None:
         hat = normalised(exact, np.ones(shape[1]), np.zeros(shape[1])) if len(x) else exact
         scale = (weight / np.sqrt(exact.var(axis=axes) + 1e-5))[:, None, None] if len(x) else 1.0
         means = [g.mean(axis=axes, keepdims=True) if len(x) else g for g in (upstream, upstream * hat)]
-        given, near = f"BatchNorm2d, training, x {shape} {np.dtype(dtype)} around {offset}", 1e-8 if dtype == np.float64 else 2e-4
+        given, near = (
+            f"BatchNorm2d, training, x {shape} {np.dtype(dtype)} around {offset}",
+            1e-8 if dtype == np.float64 else 2e-4,
+        )
         close(tensor.grad, scale * (upstream - means[0] - hat * means[1]), "x.grad", given, near, dtype)
 
 
@@ -906,8 +1069,11 @@ def test_gradient_of_any_batch_to_normalise() -> None:
 def test_flops_are_those_of_the_loops() -> None:
     """a multiplication and an addition for each turn of the innermost loop, counted"""
     for images, weight, stride, padding in (
-        ((3, 3, 5, 4), (4, 3, 3, 3), 1, 1), ((1, 2, 7, 6), (3, 2, 2, 2), (2, 2), 0), ((1, 4, 5, 5), (4, 1, 3, 3), 1, 1),
-        ((3, 1, 6, 9), (2, 1, 1, 5), (2, 3), (0, 2)), ((2, 4, 4, 4), (6, 2, 1, 1), 3, 0),
+        ((3, 3, 5, 4), (4, 3, 3, 3), 1, 1),
+        ((1, 2, 7, 6), (3, 2, 2, 2), (2, 2), 0),
+        ((1, 4, 5, 5), (4, 1, 3, 3), 1, 1),
+        ((3, 1, 6, 9), (2, 1, 1, 5), (2, 3), (0, 2)),
+        ((2, 4, 4, 4), (6, 2, 1, 1), 3, 0),
     ):
         count = 0
         (sh, sw), (ph, pw) = (value if isinstance(value, tuple) else (value, value) for value in (stride, padding))
@@ -922,15 +1088,22 @@ def test_flops_are_those_of_the_loops() -> None:
 @exercise("column_bytes")
 def test_columns_are_weighed() -> None:
     """as nbytes has it, and as tracemalloc sees it grow"""
-    for shape, kernel, stride, padding, dtype in (((2, 3, 8, 7), 3, 1, 1, np.float32), ((1, 2, 9, 6), (2, 3), (3, 1), (1, 2), np.float64),
-                                                  ((8, 4, 32, 32), 5, 2, 0, np.float32), ((2, 4, 5, 5), 1, 2, 0, np.float64)):
+    for shape, kernel, stride, padding, dtype in (
+        ((2, 3, 8, 7), 3, 1, 1, np.float32),
+        ((1, 2, 9, 6), (2, 3), (3, 1), (1, 2), np.float64),
+        ((8, 4, 32, 32), 5, 2, 0, np.float32),
+        ((2, 4, 5, 5), 1, 2, 0, np.float64),
+    ):
         full = [value if isinstance(value, tuple) else (value, value) for value in (kernel, stride, padding)]
         tracemalloc.start()
         columns = columns_of(np.zeros(shape, dtype), *full)
         held = tracemalloc.get_traced_memory()[0]
         tracemalloc.stop()
         size = np.dtype(dtype).itemsize
-        got, given = column_bytes(shape, kernel, stride, padding, size), f"column_bytes({shape}, {kernel}, {stride}, {padding}, {size})"
+        got, given = (
+            column_bytes(shape, kernel, stride, padding, size),
+            f"column_bytes({shape}, {kernel}, {stride}, {padding}, {size})",
+        )
         equal(got, columns.nbytes, "bytes", given)
         holds(abs(got - held) < 8192, f"about the {held} bytes that tracemalloc counted", got, given)
     equal(column_bytes((2, 3, 8, 8), 3), 2 * 27 * 36 * 4, "bytes", "column_bytes((2, 3, 8, 8), 3)")
@@ -939,11 +1112,21 @@ def test_columns_are_weighed() -> None:
 @exercise("receptive_field")
 def test_receptive_field_is_probed() -> None:
     """by changing the pixels of a row, one after the other, and looking at one number of the result"""
-    for layers in ([(3, 1)], [(3, 1), (3, 1)], [(3, 2), (3, 1)], [(3, 1), (2, 2), (3, 1)], [(1, 2), (5, 1)], [(2, 3), (2, 2), (3, 3)],
-                   [(3, 1), (2, 2)] * 3, []):
+    for layers in (
+        [(3, 1)],
+        [(3, 1), (3, 1)],
+        [(3, 2), (3, 1)],
+        [(3, 1), (2, 2), (3, 1)],
+        [(1, 2), (5, 1)],
+        [(2, 3), (2, 2), (3, 3)],
+        [(3, 1), (2, 2)] * 3,
+        [],
+    ):
         row = np.eye(160)  # 160 rows, each with another pixel changed
         for kernel, stride in layers:
-            row = np.stack([row[:, start : start + kernel].sum(axis=1) for start in starts(row.shape[1], kernel, stride)], axis=1)
+            row = np.stack(
+                [row[:, start : start + kernel].sum(axis=1) for start in starts(row.shape[1], kernel, stride)], axis=1
+            )
         changed = np.flatnonzero(row[:, row.shape[1] // 2])
         equal(receptive_field(layers), int(changed[-1] - changed[0] + 1), "pixels", f"receptive_field({layers})")
 

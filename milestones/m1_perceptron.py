@@ -130,7 +130,9 @@ def train(run: Run) -> None:
     run.metrics |= {"weights": model.values(), "training accuracy": accuracy(model, training)}
     run.metrics |= {"held-out accuracy": right, "loss": run.epochs[-1]["loss"]}
     run.require(f"right side of the line, % of {len(held_out.y)} held-out points", 100 * right, ">=", 95)
-    run.require("parameters that moved, of 3", np.count_nonzero(np.subtract(model.values(), start)), "==", 3, full_only=False)
+    run.require(
+        "parameters that moved, of 3", np.count_nonzero(np.subtract(model.values(), start)), "==", 3, full_only=False
+    )
     run.require("gradient by hand against the slope of the loss", off, "<", 1e-6, full_only=False)
 
     draw_boundary(run, model, held_out, line, start)
@@ -171,7 +173,9 @@ def draw_boundary(run: Run, model: Perceptron, data: Points, line: np.ndarray, s
         figure.colorbar(shades, ax=axes, label="probability of class 1", shrink=0.8)
         for value, marker, colour in ((0, "o", BLUE), (1, "^", RED)):
             x = data.x[data.y[:, 0] == value]
-            axes.scatter(*x.T, s=12, marker=marker, color=colour, linewidths=0, label=f"held-out points of class {value}")
+            axes.scatter(
+                *x.T, s=12, marker=marker, color=colour, linewidths=0, label=f"held-out points of class {value}"
+            )
         for weights, style, label in [
             (start, ":", "boundary before training"),
             (run.epochs[0]["weights"], "--", f"after a tenth of the {10 * (STEPS // 10)} steps"),
@@ -180,7 +184,9 @@ def draw_boundary(run: Run, model: Perceptron, data: Points, line: np.ndarray, s
             axes.plot(*boundary(weights), style, color="black", linewidth=1.8, label=label)
         axes.plot(*boundary(line), color=GREEN, linewidth=5, alpha=0.4, label="the true line", zorder=1)
         axes.set(xlim=(-1, 1), ylim=(-1, 1), aspect="equal", xlabel="x₁", ylabel="x₂")
-        axes.set_title(f"Linear(2, 1) and Sigmoid: {accuracy(model, data):.1%} of {len(data.y)} held-out points right", pad=12)
+        axes.set_title(
+            f"Linear(2, 1) and Sigmoid: {accuracy(model, data):.1%} of {len(data.y)} held-out points right", pad=12
+        )
         figure.legend(loc="outside lower center", ncols=2, frameon=False)
 
 
@@ -214,7 +220,9 @@ def draw_convergence(run: Run, training: Points, held_out: Points) -> None:
         figure.suptitle(f"The same {starts} starting weights (thin), and the median (thick)", fontsize=10)
 
 
-def curve(run: Run, activation: str, loss: str, seed: int, steps: int, training: Points, held_out: Points) -> list[float]:
+def curve(
+    run: Run, activation: str, loss: str, seed: int, steps: int, training: Points, held_out: Points
+) -> list[float]:
     """The held-out accuracy before each step."""
     run.tinytorch.manual_seed(1000 + seed)
     model, found = Perceptron(run.tinytorch, activation, loss), []

@@ -104,7 +104,9 @@ def perceptron(tt: Any) -> Any:
 def make_trainer(tt: Any, model: Any, epochs: int) -> Any:
     """A trainer with AdamW and a rate that falls along a cosine."""
     optimizer = tt.AdamW(model.parameters(), lr=RATE)
-    return tt.Trainer(model, optimizer, Watched(tt.CrossEntropyLoss()), schedule=tt.CosineSchedule(RATE, RATE / 100, epochs))
+    return tt.Trainer(
+        model, optimizer, Watched(tt.CrossEntropyLoss()), schedule=tt.CosineSchedule(RATE, RATE / 100, epochs)
+    )
 
 
 class Watched:
@@ -138,8 +140,10 @@ def fit(run: Run, what: str, trainer: Any, data: tuple[Digits, Digits], epochs: 
             speed = len(training) / (time.perf_counter() - began)
             logits = answers(run.tinytorch, trainer.model, test)
             right, test_loss = accuracy(logits, test), cross_entropy(logits, test)
-            run.say(f"{what}, epoch {epoch + 1:2} of {epochs}: loss {loss:.4f}, {right:.2%} of the test images read, "
-                    f"{speed:,.0f} images/s")
+            run.say(
+                f"{what}, epoch {epoch + 1:2} of {epochs}: loss {loss:.4f}, {right:.2%} of the test images read, "
+                f"{speed:,.0f} images/s"
+            )
             keep(loss=float(loss), test_loss=test_loss, test_accuracy=right, speed=speed)
 
 
@@ -255,12 +259,21 @@ def draw_training(run: Run, single: list[dict[str, float]]) -> None:
             left.plot(count, [each["test_loss"] for each in epochs], "--", color=colour, label=f"{name}, test")
             errors = [100 - 100 * each["test_accuracy"] for each in epochs]
             right.plot(count, errors, "o-", color=colour, markersize=4)
-            right.annotate(f"{name}\n{errors[-1]:.2f} %", (count[-1], errors[-1]), (6, 0), textcoords="offset points", va="center")
+            right.annotate(
+                f"{name}\n{errors[-1]:.2f} %", (count[-1], errors[-1]), (6, 0), textcoords="offset points", va="center"
+            )
         left.set(yscale="log", xlabel="epoch", ylabel="cross-entropy, nats", title="Loss")
         left.legend()
         right.axhline(3, color=GREY, linestyle=":")
-        right.annotate("asked: below 3 %", (0.98, 3), (0, 4), xycoords=("axes fraction", "data"),
-                       textcoords="offset points", color=GREY, ha="right")
+        right.annotate(
+            "asked: below 3 %",
+            (0.98, 3),
+            (0, 4),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            color=GREY,
+            ha="right",
+        )
         right.set(yscale="log", xlabel="epoch", ylabel="%", title="Test images misread", ylim=(1, None))
         right.set_yticks([1, 2, 3, 5, 10], ["1", "2", "3", "5", "10"])
         right.set_xlim(0.5, len(single) * 1.18)
@@ -308,7 +321,9 @@ def draw_early_stopping(run: Run, training: Digits) -> None:
         for axes in (left, right):
             axes.axvline(best, color=GREY, linestyle="--", label=f"lowest loss: epoch {best}")
             if stopped:
-                axes.axvline(stopped, color=GREY, linestyle=":", label=f"EarlyStopping({patience}) stops: epoch {stopped}")
+                axes.axvline(
+                    stopped, color=GREY, linestyle=":", label=f"EarlyStopping({patience}) stops: epoch {stopped}"
+                )
         left.legend()
 
 
@@ -331,8 +346,14 @@ def draw_memory(run: Run, training: Digits) -> None:
             axes.set_xticks(sizes, [f"{size:,}" if size not in (64, 256) else "" for size in sizes])
             axes.minorticks_off()
             axes.axvline(BATCH, color=GREY, linestyle=":")
-            axes.annotate(f"as in this run: {BATCH}", (BATCH, 0.03), (4, 0), xycoords=("data", "axes fraction"),
-                          textcoords="offset points", color=GREY)
+            axes.annotate(
+                f"as in this run: {BATCH}",
+                (BATCH, 0.03),
+                (4, 0),
+                xycoords=("data", "axes fraction"),
+                textcoords="offset points",
+                color=GREY,
+            )
 
 
 def step_cost(run: Run, batch: Digits) -> tuple[int, float]:

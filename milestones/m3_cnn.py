@@ -25,8 +25,8 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # started by hand
     sys.path.insert(0, str(ROOT))
 
-from milestones.m2_mlp import BLUE, GREY, ORANGE, Digits as Pictures
-from milestones.m2_mlp import Watched, accuracy, cross_entropy, fingerprint, values
+from milestones.m2_mlp import BLUE, GREY, ORANGE, Watched, accuracy, cross_entropy, fingerprint, values
+from milestones.m2_mlp import Digits as Pictures
 from workshop import WorkshopError
 from workshop.training_run import Run, main
 
@@ -118,8 +118,10 @@ def fit(
             seconds = time.perf_counter() - began
             logits = answers(run.tinytorch, trainer.model, test)
             right, test_loss = accuracy(logits, test), cross_entropy(logits, test)
-            run.say(f"{what}, epoch {epoch + 1} of {epochs}: loss {loss:.4f}, {right:.2%} of the test images right, "
-                    f"{seconds:.1f} s")
+            run.say(
+                f"{what}, epoch {epoch + 1} of {epochs}: loss {loss:.4f}, {right:.2%} of the test images right, "
+                f"{seconds:.1f} s"
+            )
             keep(loss=float(loss), test_loss=test_loss, test_accuracy=right, seconds=seconds)
 
 
@@ -243,19 +245,40 @@ def draw_training(run: Run, found: dict[str, dict[str, Any]]) -> None:
     count = np.arange(1, len(run.epochs) + 1)
     with run.picture("training", 10) as figure:
         left, right = figure.subplots(1, 2)
-        for key, style, label in (("loss", "o-", "training images, some mirrored"), ("test_loss", "o--", "test images")):
+        for key, style, label in (
+            ("loss", "o-", "training images, some mirrored"),
+            ("test_loss", "o--", "test images"),
+        ):
             left.plot(count, [each[key] for each in run.epochs], style, color=BLUE, label=label)
         left.set(xlabel="epoch", ylabel="cross-entropy, nats", title="Loss of the CNN", xticks=count)
         left.legend()
         for name, each in found.items():
             minutes = np.cumsum([epoch["seconds"] for epoch in each["epochs"]]) / 60
-            right.plot(minutes, [100 * epoch["test_accuracy"] for epoch in each["epochs"]], "o-", color=each["colour"],
-                       label=f"{name}: {each['parameters']:,}" + (" parameters" if name == "CNN" else ""))
+            right.plot(
+                minutes,
+                [100 * epoch["test_accuracy"] for epoch in each["epochs"]],
+                "o-",
+                color=each["colour"],
+                label=f"{name}: {each['parameters']:,}" + (" parameters" if name == "CNN" else ""),
+            )
         right.axhline(75, color=GREY, linestyle=":")
-        right.annotate("asked: above 75 %", (0.98, 75), (0, -4), xycoords=("axes fraction", "data"),
-                       textcoords="offset points", color=GREY, ha="right", va="top")
-        right.set(xlabel="training time, minutes; a point for each epoch", ylabel="%", title="Test images right",
-                  xlim=(0, None), ylim=(0, 100))
+        right.annotate(
+            "asked: above 75 %",
+            (0.98, 75),
+            (0, -4),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            color=GREY,
+            ha="right",
+            va="top",
+        )
+        right.set(
+            xlabel="training time, minutes; a point for each epoch",
+            ylabel="%",
+            title="Test images right",
+            xlim=(0, None),
+            ylim=(0, 100),
+        )
         right.legend(loc="lower right")
 
 
@@ -267,10 +290,18 @@ def draw_parameters(run: Run, found: dict[str, dict[str, Any]]) -> None:
             place = each["parameters"], 100 * each["epochs"][-1]["test_accuracy"]
             axes.plot(*place, "o", color=each["colour"], markersize=9)
             seconds = sum(epoch["seconds"] for epoch in each["epochs"])
-            label = f"{name}\n{place[1]:.1f} %, {place[0]:,} parameters,\n{len(each['epochs'])} epochs in {seconds:.0f} s"
+            label = (
+                f"{name}\n{place[1]:.1f} %, {place[0]:,} parameters,\n{len(each['epochs'])} epochs in {seconds:.0f} s"
+            )
             axes.annotate(label, place, (10, 0), textcoords="offset points", va="center", fontsize=9)
-        axes.set(xscale="log", xlim=(6e3, 1.5e7), ylim=(0, 100), xlabel="parameters", ylabel="test images right, %",
-                 title="An MLP learns for every place anew what a convolution learns once")
+        axes.set(
+            xscale="log",
+            xlim=(6e3, 1.5e7),
+            ylim=(0, 100),
+            xlabel="parameters",
+            ylabel="test images right, %",
+            title="An MLP learns for every place anew what a convolution learns once",
+        )
 
 
 def draw_filters(run: Run, model: Any) -> None:
@@ -282,8 +313,10 @@ def draw_filters(run: Run, model: Any) -> None:
             low, high = weights.min(), weights.max()
             axes.imshow(((weights - low) / max(high - low, 1e-12)).transpose(1, 2, 0), interpolation="nearest")
             axes.axis("off")
-        figure.suptitle("The 32 filters of the first layer: 3 x 3 weights for red, green and blue,\n"
-                        "each from its smallest (dark) to its largest (bright)")
+        figure.suptitle(
+            "The 32 filters of the first layer: 3 x 3 weights for red, green and blue,\n"
+            "each from its smallest (dark) to its largest (bright)"
+        )
 
 
 def draw_confusion(run: Run, logits: np.ndarray, test: Pictures) -> None:
@@ -301,8 +334,11 @@ def draw_confusion(run: Run, logits: np.ndarray, test: Pictures) -> None:
             axes.text(j, i, f"{shares[i, j]:.0f}", ha="center", va="center", color=colour)
         axes.set_xticks(range(10), CLASSES, rotation=45, ha="right")
         axes.set_yticks(range(10), CLASSES)
-        axes.set(xlabel="what the CNN said", ylabel="what the image shows",
-                 title=f"{len(test):,} test images, % of each class")
+        axes.set(
+            xlabel="what the CNN said",
+            ylabel="what the image shows",
+            title=f"{len(test):,} test images, % of each class",
+        )
         figure.colorbar(image, label="%")
 
 
@@ -326,9 +362,11 @@ def draw_time(run: Run, model: Any, training: Any) -> None:
             axes.annotate(label, (each, place), (4, 0), textcoords="offset points", va="center")
         axes.set_yticks(range(len(found)), found)
         axes.invert_yaxis()
-        axes.set(xlabel=f"milliseconds; median of {repeats} rounds, in which each layer is timed on its own",
-                 title=f"A training step of the CNN with {len(targets)} images: {total:.0f} ms",
-                 xlim=(0, 1.25 * (forward + backward).max()))
+        axes.set(
+            xlabel=f"milliseconds; median of {repeats} rounds, in which each layer is timed on its own",
+            title=f"A training step of the CNN with {len(targets)} images: {total:.0f} ms",
+            xlim=(0, 1.25 * (forward + backward).max()),
+        )
         axes.legend()
 
 

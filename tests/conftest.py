@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from workshop.course import Course, load_course
 from workshop.git import clean_environment
-from workshop.map import Map, load_map
 
 ROOT = Path(__file__).resolve().parents[1]
 # A shell that starts the tests in the background lets them, and all that they start, ignore Ctrl-C, which some of them test.
@@ -23,11 +23,19 @@ LARGE = "datasets/mnist/"  # 11 MB that no test of the machinery needs
 
 def run_git(folder: Path, *arguments: str, **environment: str) -> str:
     """What git prints, as text; a failure is the test's failure, with what git said."""
-    identity = {"GIT_AUTHOR_NAME": "A Student", "GIT_AUTHOR_EMAIL": "student@example.org",
-                "GIT_COMMITTER_NAME": "A Student", "GIT_COMMITTER_EMAIL": "student@example.org",
-                "GIT_CONFIG_GLOBAL": os.devnull}
+    identity = {
+        "GIT_AUTHOR_NAME": "A Student",
+        "GIT_AUTHOR_EMAIL": "student@example.org",
+        "GIT_COMMITTER_NAME": "A Student",
+        "GIT_COMMITTER_EMAIL": "student@example.org",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+    }
     done = subprocess.run(
-        ["git", *arguments], cwd=folder, capture_output=True, env=clean_environment() | identity | environment, check=False
+        ["git", *arguments],
+        cwd=folder,
+        capture_output=True,
+        env=clean_environment() | identity | environment,
+        check=False,
     )
     assert done.returncode == 0, f"git {' '.join(arguments)}: {done.stderr.decode()} {done.stdout.decode()}"
     return done.stdout.decode("utf-8")
@@ -36,8 +44,13 @@ def run_git(folder: Path, *arguments: str, **environment: str) -> str:
 def run_workshop(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """`python -m workshop arguments` in a scratch repository, by its own machinery."""
     return subprocess.run(
-        [sys.executable, "-m", "workshop", *arguments], cwd=folder, capture_output=True, text=True, encoding="utf-8",
-        env=os.environ | {"COLUMNS": "100", "PYTHONDONTWRITEBYTECODE": "1"} | environment, check=False,
+        [sys.executable, "-m", "workshop", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env=os.environ | {"COLUMNS": "100", "PYTHONDONTWRITEBYTECODE": "1"} | environment,
+        check=False,
     )
 
 
@@ -46,7 +59,10 @@ def copy_checkout(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     listing = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, capture_output=True, check=True, env=clean_environment(),
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+        env=clean_environment(),
     )
     for name in filter(None, listing.stdout.decode("utf-8").split("\0")):
         if not name.startswith(LARGE) and (ROOT / name).exists():
@@ -60,9 +76,9 @@ def copy_checkout(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def map() -> Map:
+def course() -> Course:
     """The map of the checkout."""
-    return load_map(ROOT)
+    return load_course(ROOT)
 
 
 @pytest.fixture(scope="session")

@@ -73,7 +73,12 @@ def test_different_results_are_not_compared(difference: float) -> None:
 def test_table_and_plot(tmp_path: Path) -> None:
     row = {"name": "a step", "against": "PyTorch", "unit": "ms", "threads": 1, "asked": 1.5}
     row |= {"ours": [1, 2, 3], "theirs": [2, 3, 4], "ratio": [0.5, 0.6, 0.7]}
-    rows = [row, row | {"name": "another", "asked": None}, row | {"threads": 2}, row | {"name": "another", "threads": 2}]
+    rows = [
+        row,
+        row | {"name": "another", "asked": None},
+        row | {"threads": 2},
+        row | {"name": "another", "threads": 2},
+    ]
     rows += [row | {"name": "images", "threads": 2}, row | {"name": "loops", "against": "conv2d_naive"}]
     run.draw(rows, tmp_path / "bench.png")
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")

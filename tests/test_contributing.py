@@ -25,15 +25,24 @@ def with_stage(author: Path) -> Path:
         assert not (author / path).exists()
         (author / path).parent.mkdir(parents=True, exist_ok=True)
         (author / path).write_text(text, encoding="utf-8", newline="\n")
-    map = (author / "stages.yaml").read_text(encoding="utf-8")
-    (author / "stages.yaml").write_text(map.replace("\nmilestones:", f"{entry}\nmilestones:"), encoding="utf-8", newline="\n")
+    course = (author / "stages.yaml").read_text(encoding="utf-8")
+    (author / "stages.yaml").write_text(
+        course.replace("\nmilestones:", f"{entry}\nmilestones:"), encoding="utf-8", newline="\n"
+    )
     for command in (["derive"], ["records", "20"]):
         done = run_workshop(author, *command)
         assert done.returncode == 0, done.stdout + done.stderr
     changed = run_git(author, "status", "--porcelain", "-uall").split("\n")
     written = {*files, "stages.yaml"}
-    made = {"tinytorch/core/norms.py", "gates/records/20_norms.json", "tinytorch/_names.py", "solutions/tinytorch/_names.py"}
-    assert {line[3:] for line in changed if line} == written | made, "one file, one gate, mistakes, a lesson, an entry; no more"
+    made = {
+        "tinytorch/core/norms.py",
+        "gates/records/20_norms.json",
+        "tinytorch/_names.py",
+        "solutions/tinytorch/_names.py",
+    }
+    assert {line[3:] for line in changed if line} == written | made, (
+        "one file, one gate, mistakes, a lesson, an entry; no more"
+    )
     assert len(written) == 5
     run_git(author, "add", "-A")
     run_git(author, "commit", "-qm", "stage 20")
@@ -58,7 +67,9 @@ def test_the_stage_is_cut_and_judged(with_stage: Path) -> None:
 
 def test_the_public_name_is_found(with_stage: Path) -> None:
     run_workshop(with_stage, "stages")
-    assert '"euclidean_norm": ("tinytorch.core.norms", 20)' in run_git(with_stage, "show", "stage-01:tinytorch/_names.py")
+    assert '"euclidean_norm": ("tinytorch.core.norms", 20)' in run_git(
+        with_stage, "show", "stage-01:tinytorch/_names.py"
+    )
 
 
 def test_every_file_that_the_page_names_exists() -> None:

@@ -75,9 +75,7 @@ def test_sheets_in_an_npm_package_become_the_official_records(world, monkeypatch
         "data_batch_2.bin": official("data_batch_2", labels["train"][10:]),
         "test_batch.bin": official("test_batch", labels["test"]),
     }
-    world.describe(
-        files=expected, archives={"cifar.tar.gz": list(expected)}, npm="toy@1.0"
-    )
+    world.describe(files=expected, archives={"cifar.tar.gz": list(expected)}, npm="toy@1.0")
     monkeypatch.setattr(cifar_from_npm, "BATCH", 10)
     monkeypatch.setattr(cifar_from_npm, "npm_pack", lambda package, folder: archive)
     folder = world.fetch()

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from loopback import ARCHIVES, FILES, download, half, transfer, world, write  # noqa: F401 (world is a fixture)
 
-
 # From a server
 
 

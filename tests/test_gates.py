@@ -13,27 +13,36 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from workshop.author.forks import forked
+from workshop.author.mistakes import (
+    Mistake,
+    ids_by_exercise,
+    judge_all,
+    load_mistakes,
+    record_of,
+    scratch_package,
+    shortcoming,
+)
+from workshop.author.package import assemble, reference
+from workshop.course import Stage, load_course
 from workshop.gate import Verdict, run_gate
-from workshop.map import Map, Stage, load_map
-from workshop.mistakes import Mistake, judge_all, load_mistakes, record_of, scratch_package, shortcoming, ids_by_exercise
 from workshop.observe import alike
-from workshop.package import assemble, reference
 from workshop.report import failure_lines
 from workshop.stub import make_stub
 
-MAP = load_map(ROOT)
+COURSE = load_course(ROOT)
 SOURCE = reference(ROOT)
 LEAST = {"autograd": 15, "spatial": 15}  # mistakes of a stage; eight elsewhere
 
-each_stage = pytest.mark.parametrize("stage", MAP.stages, ids=[stage.slug for stage in MAP.stages])
+each_stage = pytest.mark.parametrize("stage", COURSE.stages, ids=[stage.slug for stage in COURSE.stages])
 
 
 def judge(
     stage: Stage, solved: Iterable[int], stubbed: Iterable[int] = (), only: tuple[str, ...] = (), fork: bool = True
 ) -> Verdict:
     """The gate's verdict on a package with these stages, and no others, in it."""
-    with scratch_package(assemble(MAP, SOURCE, set(solved), set(stubbed))) as package:
-        return run_gate(MAP, stage, package, ROOT, only, fork)
+    with scratch_package(assemble(COURSE, SOURCE, set(solved), set(stubbed))) as package:
+        return run_gate(COURSE, stage, package, ROOT, only, forked if fork else None)
 
 
 def complaints(verdict: Verdict) -> list[str]:
@@ -42,7 +51,7 @@ def complaints(verdict: Verdict) -> list[str]:
 
 
 def earlier(stage: Stage) -> set[int]:
-    return {other.number for other in MAP.stages if other.number < stage.number}
+    return {other.number for other in COURSE.stages if other.number < stage.number}
 
 
 # Right code passes
@@ -51,9 +60,11 @@ def earlier(stage: Stage) -> set[int]:
 @each_stage
 def test_passes_alone(stage: Stage) -> None:
     """With nothing but its needs, and theirs, present (laws 4 and 5), and in the opposite order."""
-    verdict = judge(stage, MAP.closure([stage.number]), fork=False)
+    verdict = judge(stage, COURSE.closure([stage.number]), fork=False)
     assert verdict.passed, complaints(verdict)
-    backward = judge(stage, MAP.closure([stage.number]), only=tuple(test.id for test in reversed(verdict.tests)), fork=False)
+    backward = judge(
+        stage, COURSE.closure([stage.number]), only=tuple(test.id for test in reversed(verdict.tests)), fork=False
+    )
     assert backward.passed, complaints(backward)
     assert [test.id for test in backward.tests] == [test.id for test in reversed(verdict.tests)]
 
@@ -62,16 +73,16 @@ def test_passes_alone(stage: Stage) -> None:
 def test_later_stubs_disturb_nothing(stage: Stage) -> None:
     """Law 2: with stages 1 … N solved and all later ones as stubs in the same tree, gates 1 … N pass."""
     solved = earlier(stage) | {stage.number}
-    later = {other.number for other in MAP.stages} - solved
+    later = {other.number for other in COURSE.stages} - solved
     with ThreadPoolExecutor(2) as pool:
-        verdicts = pool.map(lambda number: judge(MAP.stage(number), solved, later), sorted(solved))
+        verdicts = pool.map(lambda number: judge(COURSE.stage(number), solved, later), sorted(solved))
         for number, verdict in zip(sorted(solved), verdicts):
             assert verdict.passed, (number, complaints(verdict))
 
 
 @each_stage
 def test_passes_with_all_stages_solved(stage: Stage) -> None:
-    verdict = judge(stage, [other.number for other in MAP.stages])
+    verdict = judge(stage, [other.number for other in COURSE.stages])
     assert verdict.passed, complaints(verdict)
 
 
@@ -79,7 +90,7 @@ def test_passes_with_all_stages_solved(stage: Stage) -> None:
 def test_needs_are_needed(stage: Stage) -> None:
     """Law 5: without any one of its declared needs, the gate fails."""
     for need in stage.needs:
-        verdict = judge(stage, MAP.closure([stage.number]) - {need})
+        verdict = judge(stage, COURSE.closure([stage.number]) - {need})
         assert not verdict.passed, f"stage {stage.label} passes without stage {need:02d}, which it says it needs"
 
 
@@ -99,12 +110,12 @@ def test_zero_work_scores_zero(stage: Stage) -> None:
 @each_stage
 def test_any_single_stub_is_named(stage: Stage) -> None:
     """Stub one exercise of the solved stage: all tests about it fail, by its own NotImplementedError."""
-    files = assemble(MAP, SOURCE, MAP.closure([stage.number]), ())
-    about = ids_by_exercise(MAP, stage, files, ROOT)
+    files = assemble(COURSE, SOURCE, COURSE.closure([stage.number]), ())
+    about = ids_by_exercise(COURSE, stage, files, ROOT)
 
     def without(symbol: str, path: str) -> Verdict:
         with scratch_package(files | {path: make_stub(SOURCE[path], stage, path, only={symbol})}) as package:
-            return run_gate(MAP, stage, package, ROOT, about[symbol], fork=True)
+            return run_gate(COURSE, stage, package, ROOT, about[symbol], start=forked)
 
     with ThreadPoolExecutor(2) as pool:
         verdicts = pool.map(lambda exercise: without(exercise.symbol, exercise.path), stage.exercises)
@@ -123,7 +134,7 @@ def test_any_single_stub_is_named(stage: Stage) -> None:
 @cache
 def judged(stage: Stage) -> list[tuple[Mistake, Verdict]]:
     """Every mistake of a stage, made in a scratch copy of the reference and judged; once for all tests here."""
-    return judge_all(MAP, [stage], ROOT)[stage.number]
+    return judge_all(COURSE, [stage], ROOT)[stage.number]
 
 
 @each_stage
@@ -181,7 +192,13 @@ def test_the_gate_keeps_the_rules(stage: Stage) -> None:
                 assert name.split(".")[0] not in ("unittest", "mock", "time", "torch"), f"{stage.gate} imports {name}"
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             assert node.func.id not in ("print", "setattr"), f"{stage.gate}:{node.lineno}: {node.func.id}"
-    for word in (r"skip\b", r"xfail", r"monkeypatch", r"np\.random\.seed", r"np\.random\.(rand|randn|normal|randint)\("):
+    for word in (
+        r"skip\b",
+        r"xfail",
+        r"monkeypatch",
+        r"np\.random\.seed",
+        r"np\.random\.(rand|randn|normal|randint)\(",
+    ):
         assert not re.search(word, text), f"{stage.gate} has {word}"
     for private in re.findall(r"\.(_[a-z]\w*)", text):
         raise AssertionError(f"{stage.gate} reaches for the private name {private}")
@@ -194,7 +211,9 @@ def test_tests_are_about_exercises(stage: Stage) -> None:
     about = []
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-            marks = [d.args[0].value for d in node.decorator_list if isinstance(d, ast.Call) and d.func.id == "exercise"]
+            marks = [
+                d.args[0].value for d in node.decorator_list if isinstance(d, ast.Call) and d.func.id == "exercise"
+            ]
             assert len(marks) == 1, f"{node.name} names {len(marks)} exercises"
             stage.exercise(marks[0])
             assert ast.get_docstring(node), f"{node.name} does not say what must hold"
@@ -204,7 +223,7 @@ def test_tests_are_about_exercises(stage: Stage) -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "gates").rglob("*.*")), ids=lambda path: path.name)
 def test_every_file_in_gates_belongs_to_a_stage(path: Path) -> None:
-    known = {name for stage in MAP.stages for name in (stage.gate, stage.mistakes, stage.records)}
+    known = {name for stage in COURSE.stages for name in (stage.gate, stage.mistakes, stage.records)}
     assert path.suffix == ".pyc" or path.relative_to(ROOT).as_posix() in known
 
 

@@ -45,15 +45,33 @@ def fractions(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng([seed, *shape]).uniform(0.1, 0.9, shape)
 
 
-Case = tuple[str, Callable[[Any], Callable[..., Any]], tuple[np.ndarray, ...]]  # name, of the package a function, values
+Case = tuple[
+    str, Callable[[Any], Callable[..., Any]], tuple[np.ndarray, ...]
+]  # name, of the package a function, values
 
 
 def cases() -> Iterator[Case]:
     """Every operation of stages 01 to 04, in every kind of shape that it takes."""
-    broadcast = [((3,), (3,)), ((2, 3), (3,)), ((3,), (2, 3)), ((2, 1), (1, 3)), ((), (2, 2)), ((2, 2), ()), ((), ()), ((1,), (4, 1)),
-                 ((4, 1, 2), (3, 1)), ((0, 3), (3,)), ((1, 3), (0, 3)), ((1, 1), (1,))]
+    broadcast = [
+        ((3,), (3,)),
+        ((2, 3), (3,)),
+        ((3,), (2, 3)),
+        ((2, 1), (1, 3)),
+        ((), (2, 2)),
+        ((2, 2), ()),
+        ((), ()),
+        ((1,), (4, 1)),
+        ((4, 1, 2), (3, 1)),
+        ((0, 3), (3,)),
+        ((1, 3), (0, 3)),
+        ((1, 1), (1,)),
+    ]
     binary: dict[str, Callable[[Any, Any], Any]] = {
-        "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b, "div": lambda a, b: a / b, "pow": lambda a, b: a**b,
+        "add": lambda a, b: a + b,
+        "sub": lambda a, b: a - b,
+        "mul": lambda a, b: a * b,
+        "div": lambda a, b: a / b,
+        "pow": lambda a, b: a**b,
     }
     for left, right in broadcast:
         for name, operation in binary.items():
@@ -67,42 +85,85 @@ def cases() -> Iterator[Case]:
     yield "pow 2 and 3 at 0", lambda tt: lambda a: a**2 + a**3, (np.zeros(2),)
     yield "neg", lambda tt: lambda a: -a, (normal(2, 3),)
 
-    for left, right in [((2, 3), (3, 4)), ((1, 3), (3, 1)), ((3, 3), (3, 3)), ((2, 0), (0, 3)), ((0, 3), (3, 2)),
-                        ((3,), (3,)), ((3,), (3, 4)), ((2, 3), (3,)), ((3,), (5, 3, 4)), ((5, 2, 3), (3,)), ((3,), (2, 2, 3, 2)),
-                        ((5, 2, 3), (5, 3, 4)), ((5, 2, 3), (3, 4)), ((2, 3), (5, 3, 4)), ((1, 2, 3), (5, 3, 4)),
-                        ((2, 1, 2, 3), (3, 3, 2)), ((2, 2, 2, 3), (3, 2)), ((4, 2, 0), (0, 3))]:
+    for left, right in [
+        ((2, 3), (3, 4)),
+        ((1, 3), (3, 1)),
+        ((3, 3), (3, 3)),
+        ((2, 0), (0, 3)),
+        ((0, 3), (3, 2)),
+        ((3,), (3,)),
+        ((3,), (3, 4)),
+        ((2, 3), (3,)),
+        ((3,), (5, 3, 4)),
+        ((5, 2, 3), (3,)),
+        ((3,), (2, 2, 3, 2)),
+        ((5, 2, 3), (5, 3, 4)),
+        ((5, 2, 3), (3, 4)),
+        ((2, 3), (5, 3, 4)),
+        ((1, 2, 3), (5, 3, 4)),
+        ((2, 1, 2, 3), (3, 3, 2)),
+        ((2, 2, 2, 3), (3, 2)),
+        ((4, 2, 0), (0, 3)),
+    ]:
         yield f"matmul {left} {right}", lambda tt: lambda a, b: a @ b, (normal(*left), normal(*right, seed=1))
     yield "matmul of a transposed", lambda tt: lambda a, b: a.T @ b, (normal(4, 2), normal(4, 3, seed=1))
     yield "matmul of a slice", lambda tt: lambda a, b: a[:, ::2] @ b[::-1], (normal(2, 4), normal(2, 3, seed=1))
     yield "matmul by itself", lambda tt: lambda a: a @ a.T, (normal(2, 3),)
-    yield "matmul in Fortran order", lambda tt: lambda a, b: a @ b, (np.asfortranarray(normal(2, 3)), np.asfortranarray(normal(3, 4)))
+    yield (
+        "matmul in Fortran order",
+        lambda tt: lambda a, b: a @ b,
+        (np.asfortranarray(normal(2, 3)), np.asfortranarray(normal(3, 4))),
+    )
 
     for before, after in [((2, 3), (3, 2)), ((2, 3), (-1,)), ((6,), (1, 2, 3)), ((1,), ()), ((0, 2), (2, 0))]:
         yield f"reshape {before} {after}", lambda tt, s=after: lambda a: a.reshape(s), (normal(*before),)
     for dims in [(0, 1), (1, 2), (-1, 0), (1, 1)]:
         yield f"transpose {dims}", lambda tt, d=dims: lambda a: a.transpose(*d), (normal(2, 3, 4),)
     yield "transpose and reshape", lambda tt: lambda a: a.transpose(0, 2).reshape(4, -1), (normal(2, 3, 4),)
-    for index in [0, -1, (1, 2), slice(1, None), (slice(None), slice(None, None, -2)), (..., 1), (None, 0), [0, 0, 2], ([0, 1, 0], [2, 2, 2]),
-                  (slice(None), [1, 1]), np.array([[0, 1], [1, 1]]), np.array([True, False, True]), (0, 0, 0)]:
+    for index in [
+        0,
+        -1,
+        (1, 2),
+        slice(1, None),
+        (slice(None), slice(None, None, -2)),
+        (..., 1),
+        (None, 0),
+        [0, 0, 2],
+        ([0, 1, 0], [2, 2, 2]),
+        (slice(None), [1, 1]),
+        np.array([[0, 1], [1, 1]]),
+        np.array([True, False, True]),
+        (0, 0, 0),
+    ]:
         yield f"index {index}", lambda tt, i=index: lambda a: a[i], (normal(3, 4, 3),)
     yield "index by a Tensor", lambda tt: lambda a: a[tt.Tensor([1, 1, 0])], (normal(3, 2),)
 
     for axis in [None, 0, 1, -1, (0, 2), (-1, 0), (0, 1, 2)]:
         for keepdims in (False, True):
             for name in ("sum", "mean", "max"):
-                reduction = lambda tt, n=name, x=axis, k=keepdims: lambda a: getattr(a, n)(axis=x, keepdims=k)  # noqa: E731
+                reduction = lambda tt, n=name, x=axis, k=keepdims: lambda a: getattr(a, n)(axis=x, keepdims=k)
                 yield f"{name} axis={axis} keepdims={keepdims}", reduction, (normal(2, 3, 4),)
     for name in ("sum", "mean", "max"):
         yield f"{name} of a number", lambda tt, n=name: lambda a: getattr(a, n)(), (normal(),)
-        yield f"{name} over axes of length 1", lambda tt, n=name: lambda a: getattr(a, n)(axis=(0, 2)), (normal(1, 3, 1),)
+        yield (
+            f"{name} over axes of length 1",
+            lambda tt, n=name: lambda a: getattr(a, n)(axis=(0, 2)),
+            (normal(1, 3, 1),),
+        )
     yield "sum of nothing", lambda tt: lambda a: a.sum(axis=0), (normal(0, 3),)
 
     along_axes: dict[str, Callable[[Any], Callable[[Any], Any]]] = {
-        "exp": lambda tt: lambda a: a.exp(), "log": lambda tt: lambda a: a.log(),
-        "ReLU": lambda tt: tt.ReLU(), "Sigmoid": lambda tt: tt.Sigmoid(), "Tanh": lambda tt: tt.Tanh(),
-        "GELU": lambda tt: tt.GELU(), "GELU tanh": lambda tt: tt.GELU("tanh"),
-        "Softmax": lambda tt: tt.Softmax(), "Softmax 0": lambda tt: tt.Softmax(0),
-        "log_softmax": lambda tt: tt.log_softmax, "log_softmax 0": lambda tt: lambda a: tt.log_softmax(a, 0),
+        "exp": lambda tt: lambda a: a.exp(),
+        "log": lambda tt: lambda a: a.log(),
+        "ReLU": lambda tt: tt.ReLU(),
+        "Sigmoid": lambda tt: tt.Sigmoid(),
+        "Tanh": lambda tt: tt.Tanh(),
+        "GELU": lambda tt: tt.GELU(),
+        "GELU tanh": lambda tt: tt.GELU("tanh"),
+        "Softmax": lambda tt: tt.Softmax(),
+        "Softmax 0": lambda tt: tt.Softmax(0),
+        "log_softmax": lambda tt: tt.log_softmax,
+        "log_softmax 0": lambda tt: lambda a: tt.log_softmax(a, 0),
     }
     for name, operation in along_axes.items():
         values = positive if name == "log" else normal
@@ -113,20 +174,26 @@ def cases() -> Iterator[Case]:
     for batch, classes in [(4, 3), (1, 5), (3, 1)]:
         targets = np.random.default_rng(batch).integers(0, classes, batch)
         for smoothing in (0.0, 0.1):
-            loss = lambda tt, t=targets, s=smoothing: lambda a: tt.CrossEntropyLoss(label_smoothing=s)(a, t)  # noqa: E731
+            loss = lambda tt, t=targets, s=smoothing: lambda a: tt.CrossEntropyLoss(label_smoothing=s)(a, t)
             yield f"CrossEntropyLoss({smoothing}) {batch, classes}", loss, (normal(batch, classes),)
     for shape in [(3,), (3, 2), (1, 1)]:
         target = fractions(*shape, seed=1)
-        binary_loss = lambda tt, t=target: lambda a: tt.BinaryCrossEntropyLoss()(a, t)  # noqa: E731
+        binary_loss = lambda tt, t=target: lambda a: tt.BinaryCrossEntropyLoss()(a, t)
         yield f"BinaryCrossEntropyLoss {shape}", binary_loss, (fractions(*shape),)
         yield f"MSELoss {shape}", lambda tt: lambda a, b: tt.MSELoss()(a, b), (normal(*shape), normal(*shape, seed=1))
-    yield "checkpoint", lambda tt: lambda a, b: tt.checkpoint(lambda a, b: (a @ b).exp(), a, b) * a, (normal(2, 2), normal(2, 2, seed=1))
+    yield (
+        "checkpoint",
+        lambda tt: lambda a, b: tt.checkpoint(lambda a, b: (a @ b).exp(), a, b) * a,
+        (normal(2, 2), normal(2, 2, seed=1)),
+    )
 
 
 CASES = list(cases())
 
 
-def differences(function: Callable[..., np.ndarray], values: list[np.ndarray], position: int, upstream: np.ndarray) -> np.ndarray:
+def differences(
+    function: Callable[..., np.ndarray], values: list[np.ndarray], position: int, upstream: np.ndarray
+) -> np.ndarray:
     """d(sum of function · upstream) / d(values[position]), element by element, by central differences."""
     result = np.zeros(values[position].shape)
     for index in np.ndindex(result.shape):
@@ -140,18 +207,25 @@ def differences(function: Callable[..., np.ndarray], values: list[np.ndarray], p
 
 
 @pytest.mark.parametrize(("name", "make", "values"), CASES, ids=[case[0] for case in CASES])
-def test_gradient(tt: ModuleType, name: str, make: Callable[[Any], Callable[..., Any]], values: tuple[np.ndarray, ...]) -> None:
+def test_gradient(
+    tt: ModuleType, name: str, make: Callable[[Any], Callable[..., Any]], values: tuple[np.ndarray, ...]
+) -> None:
     """Every element within 1e-6, relative to the largest or 1, under a random upstream gradient in float64."""
     function = make(tt)
     leaves = [tt.Tensor(value, requires_grad=True) for value in values]
     result = function(*leaves)
-    upstream = np.asarray(np.random.default_rng(9).uniform(0.5, 2, result.shape) * np.where(normal(*result.shape) > 0, 1, -1))
+    upstream = np.asarray(
+        np.random.default_rng(9).uniform(0.5, 2, result.shape) * np.where(normal(*result.shape) > 0, 1, -1)
+    )
     result.backward(upstream)
-    forward = lambda *arrays: function(*map(tt.Tensor, arrays)).data  # noqa: E731
+    forward = lambda *arrays: function(*map(tt.Tensor, arrays)).data
     for position, leaf in enumerate(leaves):
         expected = differences(forward, [np.array(value) for value in values], position, upstream)
         assert isinstance(leaf.grad, np.ndarray) and leaf.grad.dtype == np.float64 and leaf.grad.shape == leaf.shape
-        assert np.abs(leaf.grad - expected).max(initial=0.0) <= 1e-6 * max(1.0, np.abs(expected).max(initial=0.0)), (leaf.grad, expected)
+        assert np.abs(leaf.grad - expected).max(initial=0.0) <= 1e-6 * max(1.0, np.abs(expected).max(initial=0.0)), (
+            leaf.grad,
+            expected,
+        )
 
 
 def test_the_table_has_every_operation(tt: ModuleType) -> None:
@@ -164,7 +238,11 @@ def test_the_table_has_every_operation(tt: ModuleType) -> None:
                 make(tt)(*(tt.Tensor(value, requires_grad=i == parts) for i, value in enumerate(values)))
     finally:
         tt.plug_in(before)
-    own = {name for name, rule in tt.RULES.items() if rule.__module__ == "tinytorch.core.rules" and name.endswith("Backward")}
+    own = {
+        name
+        for name, rule in tt.RULES.items()
+        if rule.__module__ == "tinytorch.core.rules" and name.endswith("Backward")
+    }
     assert own - seen == set()
 
 
@@ -181,7 +259,9 @@ def random_graph(x: Any, y: Any, seed: int) -> Any:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_gradients_of_random_graphs(tt: ModuleType, seed: int) -> None:
-    test_gradient(tt, "random graph", lambda tt: lambda a, b: random_graph(a, b, seed), (normal(3), normal(2, 3, seed=1)))
+    test_gradient(
+        tt, "random graph", lambda tt: lambda a, b: random_graph(a, b, seed), (normal(3), normal(2, 3, seed=1))
+    )
 
 
 # Time
@@ -225,7 +305,9 @@ def test_work_grows_with_the_graph(tt: ModuleType, make: Callable[..., tuple[Any
 
 
 @pytest.mark.parametrize(("make", "size", "expected"), [(chain, 5000, 5001.0), (tower, 60, 1.5**60)])
-def test_long_and_branching_graphs(tt: ModuleType, make: Callable[..., tuple[Any, Any]], size: int, expected: float) -> None:
+def test_long_and_branching_graphs(
+    tt: ModuleType, make: Callable[..., tuple[Any, Any]], size: int, expected: float
+) -> None:
     """The right gradient, without recursion. How long it takes, stages/05_autograd/measure.py prints."""
     x, y = make(tt, size)
     y.backward()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import run_git, run_workshop
 
-from workshop.map import Map
+from workshop.course import Course
 
 FORBIDDEN = ("solutions/", "tests/", "gates/mistakes/", "benchmarks/", "CONTRIBUTING.md", ".ci/")
 
@@ -22,8 +22,8 @@ def files(folder: Path, ref: str) -> set[str]:
     return set(run_git(folder, "ls-tree", "-r", "--name-only", ref).splitlines())
 
 
-def test_refs_are_all_there(origin: Path, map: Map) -> None:
-    labels = [stage.label for stage in map.stages]
+def test_refs_are_all_there(origin: Path, course: Course) -> None:
+    labels = [stage.label for stage in course.stages]
     expected = {f"refs/tags/{kind}-{label}" for kind in ("stage", "handout") for label in labels}
     assert set(refs(origin)) == expected | {f"refs/solutions/{label}" for label in labels}
 
@@ -33,8 +33,14 @@ def test_ids_are_the_same_for_everybody(origin: Path, clone: Callable[..., Path]
     other = clone()
     run_git(other, "tag", "-d", *run_git(other, "tag").split())
     done = run_workshop(
-        other, "stages", TZ="Asia/Kathmandu", GIT_AUTHOR_NAME="Somebody", GIT_AUTHOR_EMAIL="else@example.org",
-        GIT_COMMITTER_DATE="no date at all", GIT_DIR="/nowhere", LANG="C",
+        other,
+        "stages",
+        TZ="Asia/Kathmandu",
+        GIT_AUTHOR_NAME="Somebody",
+        GIT_AUTHOR_EMAIL="else@example.org",
+        GIT_COMMITTER_DATE="no date at all",
+        GIT_DIR="/nowhere",
+        LANG="C",
     )
     assert done.returncode == 0, done.stderr
     assert refs(other) == refs(origin)
@@ -59,38 +65,42 @@ def test_cutting_after_a_change_moves_the_tags(clone: Callable[..., Path]) -> No
     assert run_git(folder, "rev-list", "--count", "stage-01").strip() == "1", "a root commit landed on the old one"
 
 
-def test_parents(origin: Path, map: Map) -> None:
+def test_parents(origin: Path, course: Course) -> None:
     def parents(ref: str) -> list[str]:
         return run_git(origin, "rev-list", "--parents", "-n1", ref).split()[1:]
 
     ids = refs(origin)
-    first = map.stages[0].label
+    first = course.stages[0].label
     assert ids[f"refs/tags/stage-{first}"] == ids[f"refs/tags/handout-{first}"] and parents(f"handout-{first}") == []
-    for before, stage in zip(map.stages, map.stages[1:]):
+    for before, stage in zip(course.stages, course.stages[1:]):
         handout, old = f"refs/tags/handout-{stage.label}", f"refs/tags/handout-{before.label}"
         assert parents(handout) == [ids[old]]
         assert parents(f"stage-{stage.label}") == [ids[handout], ids[f"refs/solutions/{before.label}"]]
         assert parents(f"refs/solutions/{stage.label}") == [ids[f"refs/tags/stage-{stage.label}"]]
 
 
-def test_each_handout_only_adds(origin: Path, map: Map) -> None:
-    for before, stage in zip(map.stages, map.stages[1:]):
-        for line in run_git(origin, "diff", "--numstat", f"handout-{before.label}", f"handout-{stage.label}").splitlines():
+def test_each_handout_only_adds(origin: Path, course: Course) -> None:
+    for before, stage in zip(course.stages, course.stages[1:]):
+        for line in run_git(
+            origin, "diff", "--numstat", f"handout-{before.label}", f"handout-{stage.label}"
+        ).splitlines():
             added, deleted, path = line.split("\t")
             assert deleted == "0", f"handout-{stage.label} takes {deleted} lines from {path}"
             assert added != "0"
 
 
-def test_a_stage_owns_its_files(origin: Path, map: Map) -> None:
+def test_a_stage_owns_its_files(origin: Path, course: Course) -> None:
     """Law 2: no stage edits a file that an earlier one brought."""
-    for before, stage in zip(map.stages, map.stages[1:]):
-        changes = run_git(origin, "diff", "--name-status", f"handout-{before.label}", f"handout-{stage.label}").splitlines()
+    for before, stage in zip(course.stages, course.stages[1:]):
+        changes = run_git(
+            origin, "diff", "--name-status", f"handout-{before.label}", f"handout-{stage.label}"
+        ).splitlines()
         assert [line for line in changes if not line.startswith("A\t")] == []
 
 
-def test_trees_hold_what_a_student_needs_and_no_more(origin: Path, map: Map) -> None:
-    for place, stage in enumerate(map.stages):
-        here, later = map.stages[: place + 1], map.stages[place + 1 :]
+def test_trees_hold_what_a_student_needs_and_no_more(origin: Path, course: Course) -> None:
+    for place, stage in enumerate(course.stages):
+        here, later = course.stages[: place + 1], course.stages[place + 1 :]
         for ref in (f"handout-{stage.label}", f"stage-{stage.label}", f"refs/solutions/{stage.label}"):
             tree = files(origin, ref)
             assert not [path for path in tree if path.startswith(FORBIDDEN)]
@@ -99,18 +109,28 @@ def test_trees_hold_what_a_student_needs_and_no_more(origin: Path, map: Map) -> 
             for other in later:
                 own = (*other.files, other.gate, other.records, f"{other.folder}/")
                 assert not [path for path in tree if path.startswith(own)]
-            for milestone in map.milestones:
+            for milestone in course.milestones:
                 assert (milestone.script in tree) == (milestone.stages[-1] <= stage.number)
-            for path in ("stages.yaml", "tox.ini", "toxfile.py", "pyproject.toml", "README.md", "LICENSE",
-                         ".gitattributes", ".gitignore", "workshop/gate.py", "datasets/manifest.json"):
+            for path in (
+                "stages.yaml",
+                "tox.ini",
+                "toxfile.py",
+                "pyproject.toml",
+                "README.md",
+                "LICENSE",
+                ".gitattributes",
+                ".gitignore",
+                "workshop/gate.py",
+                "datasets/manifest.json",
+            ):
                 assert path in tree, f"{ref} lacks {path}"
 
 
-def test_no_solution_text_in_a_handout(origin: Path, map: Map) -> None:
+def test_no_solution_text_in_a_handout(origin: Path, course: Course) -> None:
     """No line of any exercise's body reaches a handout, wherever it might stand."""
     from workshop.stub import find
 
-    for stage in map.stages:
+    for stage in course.stages:
         for exercise in stage.exercises:
             solved = run_git(origin, "show", f"main:solutions/{exercise.path}")
             span = find(solved, exercise.symbol, exercise.path)
@@ -122,27 +142,37 @@ def test_no_solution_text_in_a_handout(origin: Path, map: Map) -> None:
             assert "NotImplementedError" in text
 
 
-def test_common_files_are_the_same_on_every_rung(origin: Path, map: Map) -> None:
+def test_common_files_are_the_same_on_every_rung(origin: Path, course: Course) -> None:
     """Law 2: the package's `__init__`, the map, tox and the machinery never change on the way up."""
-    common = ("tinytorch/__init__.py", "tinytorch/_names.py", "stages.yaml", "tox.ini", "toxfile.py", "workshop", "datasets")
-    first = map.stages[0].label
-    for stage in map.stages[1:]:
+    common = (
+        "tinytorch/__init__.py",
+        "tinytorch/_names.py",
+        "stages.yaml",
+        "tox.ini",
+        "toxfile.py",
+        "workshop",
+        "datasets",
+    )
+    first = course.stages[0].label
+    for stage in course.stages[1:]:
         for ref in (f"handout-{stage.label}", f"stage-{stage.label}"):
             assert run_git(origin, "diff", "--name-only", f"handout-{first}", ref, "--", *common) == ""
 
 
-def test_the_answer_key(origin: Path, map: Map) -> None:
+def test_the_answer_key(origin: Path, course: Course) -> None:
     """`git diff stage-NN refs/solutions/NN` is exactly stage NN's exercises, and gives the reference's own text."""
-    for stage in map.stages:
-        changed = run_git(origin, "diff", "--name-only", f"stage-{stage.label}", f"refs/solutions/{stage.label}").split()
+    for stage in course.stages:
+        changed = run_git(
+            origin, "diff", "--name-only", f"stage-{stage.label}", f"refs/solutions/{stage.label}"
+        ).split()
         assert set(changed) == {exercise.path for exercise in stage.exercises}
         for path in changed:
             reference = run_git(origin, "show", f"main:solutions/{path}")
             assert run_git(origin, "show", f"refs/solutions/{stage.label}:{path}") == reference
 
 
-def test_was_the_harness_touched(clone: Callable[..., Path], map: Map) -> None:
-    last = map.stages[-1]
+def test_was_the_harness_touched(clone: Callable[..., Path], course: Course) -> None:
+    last = course.stages[-1]
     folder = clone(f"stage-{last.label}")
     run_git(folder, "switch", "-q", "-c", "student")
     harness = ("diff", "--quiet", f"handout-{last.label}", "student", "--", "gates", "tox.ini", "workshop")

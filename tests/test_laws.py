@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from workshop.author.mistakes import scratch_package
+from workshop.author.package import assemble, is_common, reference
+from workshop.course import Course, load_course
 from workshop.git import git_text
-from workshop.map import Map, load_map
-from workshop.mistakes import scratch_package
-from workshop.package import assemble, is_common, reference
 
 SOURCE = reference(ROOT)
 TRACKED = git_text(ROOT, "ls-files").splitlines()
@@ -52,11 +52,11 @@ def test_the_package_imports_numpy_and_the_standard_library_alone() -> None:
         assert not outside, f"{path} imports {outside}"
 
 
-def test_a_stage_imports_what_it_needs_and_nothing_later(map: Map) -> None:
+def test_a_stage_imports_what_it_needs_and_nothing_later(course: Course) -> None:
     """Law 5, seen in the text: each file's imports lie in its own stage or in the stages that it needs."""
-    owner = {path: stage.number for stage in map.stages for path in stage.files}
-    for stage in map.stages:
-        allowed = map.closure([stage.number])
+    owner = {path: stage.number for stage in course.stages for path in stage.files}
+    for stage in course.stages:
+        allowed = course.closure([stage.number])
         for path in stage.files:
             for other in own_imports(path):
                 assert owner[other] in allowed, f"{path} imports {other}, of stage {owner[other]:02d}"
@@ -83,9 +83,13 @@ def test_only_the_judge_imports_the_package() -> None:
     for path in PYTHON:
         text = (ROOT / path).read_text(encoding="utf-8")
         if path.startswith("workshop/"):
-            found = {name for name in imports(text) if name.split(".")[0] in ("tinytorch", "tests", "gates", "milestones")}
+            found = {
+                name for name in imports(text) if name.split(".")[0] in ("tinytorch", "tests", "gates", "milestones")
+            }
             assert not found or path in ("workshop/checks.py", "workshop/training_run.py"), f"{path} imports {found}"
-            top = "\n".join(ast.unparse(node) for node in ast.parse(text).body if isinstance(node, (ast.Import, ast.ImportFrom)))
+            top = "\n".join(
+                ast.unparse(node) for node in ast.parse(text).body if isinstance(node, (ast.Import, ast.ImportFrom))
+            )
             assert "tinytorch" not in top, path
         if not path.startswith("tests/"):
             assert not {name for name in imports(text) if name.split(".")[0] in ("tests", "conftest")}, path
@@ -96,7 +100,7 @@ def test_only_the_judge_imports_the_package() -> None:
 
 def in_package(numbers: set[int], code: str) -> str:
     """What `code` prints with these stages of the reference, and no others."""
-    with scratch_package(assemble(load_map(ROOT), SOURCE, numbers, ())) as folder:
+    with scratch_package(assemble(load_course(ROOT), SOURCE, numbers, ())) as folder:
         done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -150,25 +154,29 @@ print(gone() is None, y.grad_fn, y.requires_grad)
 
 
 def test_the_operations_of_stage_01_know_no_later_stage() -> None:
-    for path in load_map(ROOT).stages[0].files:
-        code = "\n".join(ast.unparse(node) for node in ast.walk(ast.parse(SOURCE[path])) if isinstance(node, (ast.Import, ast.ImportFrom)))
+    for path in load_course(ROOT).stages[0].files:
+        code = "\n".join(
+            ast.unparse(node)
+            for node in ast.walk(ast.parse(SOURCE[path]))
+            if isinstance(node, (ast.Import, ast.ImportFrom))
+        )
         assert not re.search(r"autograd|rules", code), path
 
 
 # One list of each thing
 
 
-def test_stages_are_listed_in_the_map_alone(map: Map) -> None:
+def test_stages_are_listed_in_the_map_alone(course: Course) -> None:
     """No other file lists the stages: none of code or settings names more than two of them in one breath."""
-    names = [stage.name for stage in map.stages]
+    names = [stage.name for stage in course.stages]
     for path in PYTHON + ["tox.ini", "toxfile.py", "pyproject.toml", "README.md", "CONTRIBUTING.md"]:
         if path.startswith(("tests/", "stages/", "solutions/", "tinytorch/")):
             continue
         text = (ROOT / path).read_text(encoding="utf-8")
         for line in text.splitlines():
-            slugs = [stage.slug for stage in map.stages if stage.slug in line]
+            slugs = [stage.slug for stage in course.stages if stage.slug in line]
             assert len(slugs) <= 2, f"{path}: {line}"
-        assert sum(f"gate{stage.label} ({name})" in text for stage, name in zip(map.stages, names)) == 0, path
+        assert sum(f"gate{stage.label} ({name})" in text for stage, name in zip(course.stages, names)) == 0, path
 
 
 def test_packages_are_listed_once() -> None:
@@ -204,7 +212,11 @@ def test_signatures_of_the_machinery_are_typed() -> None:
         if path.startswith("workshop/"):
             for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
                 if isinstance(node, ast.FunctionDef):
-                    bare = [a.arg for a in (*node.args.args, *node.args.kwonlyargs) if a.annotation is None and a.arg not in ("self", "cls")]
+                    bare = [
+                        a.arg
+                        for a in (*node.args.args, *node.args.kwonlyargs)
+                        if a.annotation is None and a.arg not in ("self", "cls")
+                    ]
                     assert not bare and node.returns is not None, f"{path}:{node.lineno} {node.name}"
 
 

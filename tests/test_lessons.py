@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from workshop.map import Stage, load_map
+from workshop.course import Stage, load_course
 
-MAP = load_map(ROOT)
+MAP = load_course(ROOT)
 SOLUTIONS = ROOT / "solutions"
 
 each_stage = pytest.mark.parametrize("stage", MAP.stages, ids=[stage.slug for stage in MAP.stages])
@@ -92,8 +92,14 @@ def test_code_runs(stage: Stage) -> None:
             block = f">>> exec({chr(10).join(lines)!r}, globals())\n"
         script += block + "\n"
     done = subprocess.run(
-        [sys.executable, "-c", RUN, stage.lesson], input=script, cwd=SOLUTIONS, capture_output=True, text=True,
-        encoding="utf-8", env=os.environ | {"PYTHONUTF8": "1"}, check=False,
+        [sys.executable, "-c", RUN, stage.lesson],
+        input=script,
+        cwd=SOLUTIONS,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env=os.environ | {"PYTHONUTF8": "1"},
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert script, "a lesson without code"
@@ -101,7 +107,11 @@ def test_code_runs(stage: Stage) -> None:
 
 def masked(text: str) -> list[str]:
     """Lines with every number replaced, and runs of blanks made one: what is left does not depend on the machine."""
-    return [" ".join(re.sub(r"\d+(?:[.,]\d+)*(?:e[+-]?\d+)?", "#", line).replace("-#", "#").split()) for line in text.splitlines() if line.strip()]
+    return [
+        " ".join(re.sub(r"\d+(?:[.,]\d+)*(?:e[+-]?\d+)?", "#", line).replace("-#", "#").split())
+        for line in text.splitlines()
+        if line.strip()
+    ]
 
 
 @cache
@@ -110,8 +120,13 @@ def measured() -> dict[int, Future[subprocess.CompletedProcess[str]]]:
 
     def run(stage: Stage) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, str(ROOT / stage.folder / "measure.py"), "--package", str(SOLUTIONS)], cwd=ROOT,
-            capture_output=True, text=True, encoding="utf-8", env=os.environ | {"PYTHONUTF8": "1"}, check=False,
+            [sys.executable, str(ROOT / stage.folder / "measure.py"), "--package", str(SOLUTIONS)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            env=os.environ | {"PYTHONUTF8": "1"},
+            check=False,
         )
 
     pool = ThreadPoolExecutor(2)
@@ -135,8 +150,13 @@ def test_figures_are_measured(stage: Stage) -> None:
 def test_measuring_an_unwritten_stage(stage: Stage) -> None:
     """The stub's own words, and no traceback."""
     done = subprocess.run(
-        [sys.executable, str(ROOT / stage.folder / "measure.py")], cwd=ROOT, capture_output=True, text=True,
-        encoding="utf-8", env=os.environ | {"PYTHONUTF8": "1"}, check=False,
+        [sys.executable, str(ROOT / stage.folder / "measure.py")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env=os.environ | {"PYTHONUTF8": "1"},
+        check=False,
     )
     said = done.stdout + done.stderr
     assert done.returncode == 1 and "is yours to write" in said and "Traceback" not in said, said
@@ -155,6 +175,8 @@ def test_docstring_examples_run(path: Path) -> None:
 
 def test_doctest_would_notice() -> None:
     """The way lessons are run does fail on a wrong line."""
-    done = subprocess.run([sys.executable, "-c", RUN, "x"], input=">>> 1 + 1\n3\n", capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, "x"], input=">>> 1 + 1\n3\n", capture_output=True, text=True, check=False
+    )
     assert done.returncode == 1
     assert doctest.DocTestParser().get_examples(">>> 1 + 1\n3\n")

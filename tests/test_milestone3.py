@@ -40,7 +40,13 @@ def make_images(folder: Path) -> None:
         (data / name).write_bytes(np.column_stack([labels, images]).astype(np.uint8).tobytes())
     contents = {path.name: path.read_bytes() for path in data.iterdir()}
     files = {name: {"bytes": len(c), "sha256": hashlib.sha256(c).hexdigest()} for name, c in contents.items()}
-    cifar = {"files": files, "archives": {name: [name] for name in files}, "embedded": False, "addresses": [], "npm": None}
+    cifar = {
+        "files": files,
+        "archives": {name: [name] for name in files},
+        "embedded": False,
+        "addresses": [],
+        "npm": None,
+    }
     (folder / "datasets" / "manifest.json").write_text(json.dumps({"cifar10": cifar}), encoding="utf-8")
 
 
@@ -59,13 +65,17 @@ def test_quick_run_reports_and_resumes_as_the_same_run(package: Path) -> None:
     assert "never counts as passed" in whole.stdout and "passed" not in whole.stdout.splitlines()[-1]
     found = report(package)
     assert (found["passed"], found["quick"], found["seed"]) == (False, True, 5)
-    criteria = {each["what"].split(",")[0]: (each["relation"], each["bound"], each["holds"]) for each in found["criteria"]}
+    criteria = {
+        each["what"].split(",")[0]: (each["relation"], each["bound"], each["holds"]) for each in found["criteria"]
+    }
     assert criteria["test images right"] == (">", 75, None)
     assert criteria.pop("parameters that moved") == ("==", 11, True)
     assert len(found["data"]) == 6
     for path in (package / "datasets" / "cifar10").iterdir():
         assert found["data"][path.name] == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert {f"{name}.png" for name in ("training", "parameters", "filters", "confusion", "time")} == set(found["pictures"])
+    assert {f"{name}.png" for name in ("training", "parameters", "filters", "confusion", "time")} == set(
+        found["pictures"]
+    )
     for name in found["pictures"]:
         assert (package / "out" / name).read_bytes().startswith(b"\x89PNG"), name
     assert found["metrics"]["parameters"] == 113_962

@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 
 from workshop import ROOT
-from workshop.map import load_map
-from workshop.package import assemble, reference
+from workshop.author.package import assemble, reference
+from workshop.course import load_course
 
 MLP, PERCEPTRON = "m2_mlp", "m1_perceptron"
 STOP_IN_EPOCH_3 = """
@@ -61,7 +61,13 @@ def make_digits(folder: Path, shuffle_labels: bool = False) -> None:
         write_idx(data / f"{part}-labels-idx1-ubyte", labels.astype(np.uint8))
     contents = {path.name: path.read_bytes() for path in data.iterdir()}
     files = {name: {"bytes": len(c), "sha256": hashlib.sha256(c).hexdigest()} for name, c in contents.items()}
-    mnist = {"files": files, "archives": {name: [name] for name in files}, "embedded": True, "addresses": [], "npm": None}
+    mnist = {
+        "files": files,
+        "archives": {name: [name] for name in files},
+        "embedded": True,
+        "addresses": [],
+        "npm": None,
+    }
     (folder / "datasets" / "manifest.json").write_text(json.dumps({"mnist": mnist}), encoding="utf-8")
 
 
@@ -190,7 +196,11 @@ def test_ctrl_c_keeps_a_whole_checkpoint(package: Path) -> None:
     intact = training.read_bytes()
     append(package, "core/training.py", SLOW)
     started = subprocess.Popen(
-        command(package, MLP), env=environment(package), stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
+        command(package, MLP),
+        env=environment(package),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
     )
     for line in started.stdout or ():
         if "epoch  2" in line:
@@ -209,7 +219,7 @@ def test_perceptron_passes_before_stage_05_and_resumes(tmp_path: Path) -> None:
     hashes = []
     for stubbed in ([], [5]):
         folder = tmp_path / f"package{len(stubbed)}"
-        for path, text in assemble(load_map(), reference(), [1, 2, 3, 4], stubbed).items():
+        for path, text in assemble(load_course(), reference(), [1, 2, 3, 4], stubbed).items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_text(text, encoding="utf-8")
         assert (folder / "tinytorch" / "core" / "autograd.py").exists() == bool(stubbed)
@@ -309,8 +319,8 @@ def test_package_that_cannot_be_imported_is_told(package: Path, code: str, said:
 
 
 def test_stub_is_told_as_not_written(package: Path) -> None:
-    map = load_map()
-    for path, text in assemble(map, reference(), range(1, 7), [7]).items():
+    course = load_course()
+    for path, text in assemble(course, reference(), range(1, 7), [7]).items():
         (package / path).write_text(text, encoding="utf-8")
     done = run(package, MLP, "--quick")
     assert done.returncode == 1
@@ -343,7 +353,11 @@ def test_started_by_hand_it_takes_the_package_of_the_checkout(tmp_path: Path) ->
     (foreign / "__init__.py").write_text("raise SystemExit('the foreign one')", encoding="utf-8")
     environment_by_hand = environment(tmp_path) | {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run(
-        command(tmp_path, PERCEPTRON, "--quick"), env=environment_by_hand, cwd=tmp_path, capture_output=True, encoding="utf-8"
+        command(tmp_path, PERCEPTRON, "--quick"),
+        env=environment_by_hand,
+        cwd=tmp_path,
+        capture_output=True,
+        encoding="utf-8",
     )
     assert done.returncode == 1
     assert "not written yet" in done.stderr and "foreign" not in done.stderr  # main holds stubs
@@ -351,6 +365,8 @@ def test_started_by_hand_it_takes_the_package_of_the_checkout(tmp_path: Path) ->
 
 def test_workshop_starts_a_milestone_with_arguments(tmp_path: Path) -> None:
     arguments = ["milestone", "milestone1", "--package", "solutions", "--", "--quick", "--out", str(tmp_path)]
-    done = subprocess.run([sys.executable, "-m", "workshop", *arguments], cwd=ROOT, capture_output=True, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "workshop", *arguments], cwd=ROOT, capture_output=True, encoding="utf-8"
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "report.json").exists()

@@ -30,7 +30,12 @@ def moment(array):  # one number that no two arrays share by chance
 def in_reference(code: str) -> Any:
     """What `code`, with the helpers above, hands to `json.dumps` in a process of its own; BLAS with one thread, as milestones run."""
     done = subprocess.run(
-        [sys.executable, "-c", START + code], cwd=ROOT / "solutions", capture_output=True, text=True, check=False, timeout=120,
+        [sys.executable, "-c", START + code],
+        cwd=ROOT / "solutions",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
         env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
@@ -126,7 +131,9 @@ for mode in (True, False):
 names = [name for name, _ in layer.named_parameters()], sorted(layer.state_dict())
 print(json.dumps([*found, [layer.running_mean.data.tolist(), layer.running_var.data.tolist()], names]))
 """)
-    assert training == pytest.approx([6.381197566472218, -0.1790140575295171, -6.542615940353665, 3.3061556266781], abs=1e-9)
+    assert training == pytest.approx(
+        [6.381197566472218, -0.1790140575295171, -6.542615940353665, 3.3061556266781], abs=1e-9
+    )
     assert evaluation[:3] == pytest.approx([10.03813763844139, 0.17791869412660843, -4.854083514977926], abs=1e-9)
     assert running[0] == pytest.approx([0.080143533550, 0.124093701295], abs=1e-11)
     assert running[1] == pytest.approx([1.102757402436, 1.089806445295], abs=1e-11)
@@ -199,16 +206,24 @@ print(json.dumps([bool(same), bool(forked), error]))
     assert same and forked and error == "came out"
 
 
-@pytest.mark.parametrize("code, words", [
-    ("Conv2d(3, 4, 0)", ["kernel_size", "0"]), ("Conv2d(4, 6, 3, groups=4)", ["4", "6", "groups"]),
-    ("Conv2d(3, 4, 3, stride=0)", ["stride"]), ("Conv2d(3, 4, 3, padding=-1)", ["padding"]), ("MaxPool2d(0)", ["MaxPool2d"]),
-    ("Conv2d(3, 4, 3, groups=0)", ["groups"]), ("Conv2d(3, 0, 3)", ["channels"]), ("BatchNorm2d(0)", ["BatchNorm2d"]),
-    ("Conv2d(3, 4, 3)(Tensor(np.zeros((3, 8, 8))))", ["(3, 8, 8)", "(N, 3, H, W)"]),
-    ("Conv2d(3, 4, 3)(Tensor(np.zeros((1, 4, 8, 8))))", ["(1, 4, 8, 8)"]),
-    ("Conv2d(3, 4, 3)(Tensor(np.zeros((1, 3, 2, 8))))", ["(3, 3)", "(2, 8)"]),
-    ("AvgPool2d((2, 3, 4))", ["AvgPool2d", "(2, 3, 4)"]),
-    ("BatchNorm2d(3)(Tensor(np.zeros((1, 3, 1, 1))))", ["(1, 3, 1, 1)"]),
-])
+@pytest.mark.parametrize(
+    "code, words",
+    [
+        ("Conv2d(3, 4, 0)", ["kernel_size", "0"]),
+        ("Conv2d(4, 6, 3, groups=4)", ["4", "6", "groups"]),
+        ("Conv2d(3, 4, 3, stride=0)", ["stride"]),
+        ("Conv2d(3, 4, 3, padding=-1)", ["padding"]),
+        ("MaxPool2d(0)", ["MaxPool2d"]),
+        ("Conv2d(3, 4, 3, groups=0)", ["groups"]),
+        ("Conv2d(3, 0, 3)", ["channels"]),
+        ("BatchNorm2d(0)", ["BatchNorm2d"]),
+        ("Conv2d(3, 4, 3)(Tensor(np.zeros((3, 8, 8))))", ["(3, 8, 8)", "(N, 3, H, W)"]),
+        ("Conv2d(3, 4, 3)(Tensor(np.zeros((1, 4, 8, 8))))", ["(1, 4, 8, 8)"]),
+        ("Conv2d(3, 4, 3)(Tensor(np.zeros((1, 3, 2, 8))))", ["(3, 3)", "(2, 8)"]),
+        ("AvgPool2d((2, 3, 4))", ["AvgPool2d", "(2, 3, 4)"]),
+        ("BatchNorm2d(3)(Tensor(np.zeros((1, 3, 1, 1))))", ["(1, 3, 1, 1)"]),
+    ],
+)
 def test_errors_are_sentences(code: str, words: list[str]) -> None:
     said = in_reference(f"try:\n    {code}\nexcept ValueError as error:\n    print(json.dumps(str(error)))\n")
     assert not [word for word in words if word not in said], said

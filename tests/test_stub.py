@@ -10,8 +10,8 @@ import pytest
 from conftest import ROOT, run_git, run_workshop
 
 from workshop import WorkshopError
-from workshop.map import Exercise, Map, Stage
-from workshop.package import NAMES, assemble, reference
+from workshop.author.package import NAMES, assemble, reference
+from workshop.course import Course, Exercise, Stage
 from workshop.stub import _functions, find, is_stub, make_stub, spans
 
 SOURCE = '''"""Module."""
@@ -72,8 +72,15 @@ def stage_for(*symbols: str) -> Stage:
 def test_only_bodies_change() -> None:
     stub = make_stub(SOURCE, stage_for("plain", "Thing.wide", "Thing.long", "last"), "m.py")
     compile(stub, "m.py", "exec")
-    for kept in ('    def inside(): not a function\n    """\n    # >>> stage 03: your code\n', "# kept", "return 5",
-                 "    size = 3", "@decorated(\n    1,\n)\ndef plain", "    async_like = None", '        """One line."""'):
+    for kept in (
+        '    def inside(): not a function\n    """\n    # >>> stage 03: your code\n',
+        "# kept",
+        "return 5",
+        "    size = 3",
+        "@decorated(\n    1,\n)\ndef plain",
+        "    async_like = None",
+        '        """One line."""',
+    ):
         assert kept in stub, kept
     for gone in ("gone", "a comment of the solution", "no docstring", "not indented", "return result", "return 2"):
         assert gone not in stub, gone
@@ -108,17 +115,20 @@ def test_an_unknown_symbol_is_refused_with_those_there_are() -> None:
         find(SOURCE, "Thing.widely", "m.py")
 
 
-def test_tinytorch_on_main_is_what_the_derivation_gives(map: Map) -> None:
-    wanted = assemble(map, reference(ROOT), solved=(), stubbed=[stage.number for stage in map.stages])
-    found = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in (ROOT / "tinytorch").rglob("*.py")}
+def test_tinytorch_on_main_is_what_the_derivation_gives(course: Course) -> None:
+    wanted = assemble(course, reference(ROOT), solved=(), stubbed=[stage.number for stage in course.stages])
+    found = {
+        path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+        for path in (ROOT / "tinytorch").rglob("*.py")
+    }
     assert sorted(found) == sorted(wanted)
     assert [path for path in wanted if wanted[path] != found[path]] == [], "run: python -m workshop derive"
     assert wanted[NAMES] == (ROOT / "solutions" / NAMES).read_text(encoding="utf-8")
 
 
-def test_stubs_keep_all_but_the_bodies(map: Map) -> None:
+def test_stubs_keep_all_but_the_bodies(course: Course) -> None:
     """Signatures, decorators and docstrings of every function, and all else, are the reference's."""
-    for stage in map.stages:
+    for stage in course.stages:
         for path in stage.files:
             source = reference(ROOT)[path]
             stub = make_stub(source, stage, path)
@@ -143,8 +153,8 @@ def outline(source: str, symbols: set[str]) -> str:
     return ast.dump(tree)
 
 
-def test_every_exercise_has_a_docstring_and_types(map: Map) -> None:
-    for stage in map.stages:
+def test_every_exercise_has_a_docstring_and_types(course: Course) -> None:
+    for stage in course.stages:
         for exercise in stage.exercises:
             node = dict(_functions(ast.parse(reference(ROOT)[exercise.path]), ""))[exercise.symbol]
             assert ast.get_docstring(node), f"{exercise.symbol} has no docstring"
@@ -158,8 +168,8 @@ def test_no_markers_in_the_reference() -> None:
             assert word not in text, f"{path}: {word}"
 
 
-def test_derive_never_writes_over_a_students_work(author: Path, map: Map) -> None:
-    exercise = map.stages[0].exercises[0]
+def test_derive_never_writes_over_a_students_work(author: Path, course: Course) -> None:
+    exercise = course.stages[0].exercises[0]
     path = author / exercise.path
     text = path.read_text(encoding="utf-8")
     stub = next(line for line in text.splitlines() if f": {exercise.symbol} is yours" in line)
@@ -169,8 +179,8 @@ def test_derive_never_writes_over_a_students_work(author: Path, map: Map) -> Non
     assert "return 'mine'" in path.read_text(encoding="utf-8")
 
 
-def test_derive_follows_the_reference(author: Path, map: Map) -> None:
-    path = map.stages[0].files[0]
+def test_derive_follows_the_reference(author: Path, course: Course) -> None:
+    path = course.stages[0].files[0]
     solution = author / "solutions" / path
     solution.write_text(solution.read_text(encoding="utf-8") + "\n\nADDED = 1\n", encoding="utf-8")
     assert run_workshop(author, "derive").returncode == 0

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import run_git, run_workshop
 
-from workshop.map import Map, Stage
+from workshop.course import Course, Stage
 from workshop.stub import make_stub
 
 Clone = Callable[..., Path]
@@ -28,28 +28,30 @@ def mend(folder: Path, path: str, was: str, becomes: str) -> None:
 
 
 @pytest.fixture
-def first(clone: Clone, map: Map) -> Path:
+def first(clone: Clone, course: Course) -> Path:
     """Stage 01, checked out as its tag and solved."""
     folder = clone("stage-01")
     run_git(folder, "fetch", "-q", "origin", "main:main")
-    solve(folder, map.stages[0])
+    solve(folder, course.stages[0])
     return folder
 
 
-def test_a_fresh_stage_names_every_exercise(clone: Clone, map: Map) -> None:
-    stage = map.stage(5)
+def test_a_fresh_stage_names_every_exercise(clone: Clone, course: Course) -> None:
+    stage = course.stage(5)
     done = run_workshop(clone("stage-05"), "gate", "gate05")
     assert done.returncode == 1
     for exercise in stage.exercises:
-        assert re.search(rf"^ *{re.escape(exercise.symbol)} +{exercise.points:g} +not written yet *$", done.stdout, re.M)
+        assert re.search(
+            rf"^ *{re.escape(exercise.symbol)} +{exercise.points:g} +not written yet *$", done.stdout, re.M
+        )
     assert "gate 05 not passed: 0 of 20 points" in done.stdout
     assert done.stdout.count("not written yet") == len(stage.exercises), "told once, in the table"
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_a_solved_stage_says_what_comes_next(clone: Clone, map: Map) -> None:
+def test_a_solved_stage_says_what_comes_next(clone: Clone, course: Course) -> None:
     folder = clone("stage-05")
-    solve(folder, map.stage(5))
+    solve(folder, course.stage(5))
     done = run_workshop(folder, "gate", "05")
     assert done.returncode == 0, done.stdout
     assert "gate 05 passed: 20 of 20 points" in done.stdout
@@ -73,13 +75,13 @@ def test_a_known_mistake_is_named(first: Path) -> None:
     assert "That is the result of: integers divided by integers become float64." in done.stdout
 
 
-def test_an_exercise_that_waits_for_another(clone: Clone, map: Map) -> None:
+def test_an_exercise_that_waits_for_another(clone: Clone, course: Course) -> None:
     """An unwritten exercise is told apart from written ones that only need it."""
     folder = clone("stage-01")
     run_git(folder, "fetch", "-q", "origin", "main:main")
-    solve(folder, map.stage(1))
+    solve(folder, course.stage(1))
     path = "tinytorch/core/arrays.py"
-    stub = make_stub((folder / path).read_text(encoding="utf-8"), map.stage(1), path, only={"as_array"})
+    stub = make_stub((folder / path).read_text(encoding="utf-8"), course.stage(1), path, only={"as_array"})
     (folder / path).write_text(stub, encoding="utf-8")
     done = run_workshop(folder, "gate", "01")
     assert re.search(r"as_array +2 +not written yet", done.stdout)
@@ -119,14 +121,24 @@ def test_exit_at_import(first: Path, way: str) -> None:
 
 @pytest.mark.parametrize("way", ["import os; os._exit(0)", "import ctypes; ctypes.string_at(0)"])
 def test_a_crash_in_an_exercise_is_no_pass(first: Path, way: str) -> None:
-    mend(first, "tinytorch/core/tensor.py", "        x = floating(self)\n        output", f"        {way}\n        output")
+    mend(
+        first,
+        "tinytorch/core/tensor.py",
+        "        x = floating(self)\n        output",
+        f"        {way}\n        output",
+    )
     done = run_workshop(first, "gate", "01")
     assert done.returncode == 1 and "gate 01  Tensor.exp" in done.stdout and "ended" in done.stdout
     assert re.search(r"Tensor\.__add__ .*passed", done.stdout) and "Traceback" not in done.stdout + done.stderr
 
 
 def test_an_endless_loop(first: Path) -> None:
-    mend(first, "tinytorch/core/tensor.py", "        x = floating(self)\n        output", "        while True: pass\n        output")
+    mend(
+        first,
+        "tinytorch/core/tensor.py",
+        "        x = floating(self)\n        output",
+        "        while True: pass\n        output",
+    )
     done = run_workshop(first, "gate", "01")
     assert done.returncode == 1 and "gate 01  Tensor.exp" in done.stdout and "loop that never ends" in done.stdout
     assert re.search(r"Tensor\.exp .*never ends", done.stdout) and re.search(r"Tensor\.__add__ .*passed", done.stdout)
@@ -152,7 +164,9 @@ def test_a_package_from_elsewhere_does_not_count(first: Path, tmp_path: Path) ->
     (foreign / "__init__.py").write_text("", encoding="utf-8")
     seen = run_workshop(first, "gate", "01", "--no-milestone", PYTHONPATH=str(foreign.parent))
     assert seen.returncode == 0, seen.stdout
-    (foreign.parent / "sitecustomize.py").write_text(f"import sys; sys.path.insert(0, {str(foreign.parent)!r})\nimport tinytorch", encoding="utf-8")
+    (foreign.parent / "sitecustomize.py").write_text(
+        f"import sys; sys.path.insert(0, {str(foreign.parent)!r})\nimport tinytorch", encoding="utf-8"
+    )
     refused = run_workshop(first, "gate", "01", "--no-milestone", PYTHONPATH=str(foreign.parent))
     assert refused.returncode == 1 and "elsewhere" in refused.stdout and "stands in its way" in refused.stdout
     assert "Traceback" not in refused.stdout + refused.stderr
@@ -169,11 +183,11 @@ def test_a_milestone_that_is_not_in_the_tree(clone: Clone) -> None:
     assert done.returncode == 2 and "git merge handout-0" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_milestone_waits_for_the_other_gates_of_its_group(clone: Clone, map: Map) -> None:
+def test_a_milestone_waits_for_the_other_gates_of_its_group(clone: Clone, course: Course) -> None:
     folder = clone("handout-04")
     run_git(folder, "fetch", "-q", "origin", "main:main")
     for number in (1, 3, 4):
-        solve(folder, map.stage(number))
+        solve(folder, course.stage(number))
     done = run_workshop(folder, "gate", "04")
     assert done.returncode == 0 and "gate 04 passed" in done.stdout
     assert "Milestone 1 (perceptron) needs gate02 too" in done.stdout and "tox -e gate02" in done.stdout
@@ -190,13 +204,15 @@ def test_a_gate_changes_no_file(first: Path) -> None:
     assert run_git(first, "status", "--porcelain", "--ignored") == before
 
 
-@pytest.mark.parametrize("arguments", [["gate"], ["gate", "five"], ["nonsense"], ["gate", "01", "--package", "/nowhere"]])
+@pytest.mark.parametrize(
+    "arguments", [["gate"], ["gate", "five"], ["nonsense"], ["gate", "01", "--package", "/nowhere"]]
+)
 def test_a_wrong_command(first: Path, arguments: list[str]) -> None:
     done = run_workshop(first, *arguments)
     assert done.returncode == 2 and done.stderr and "Traceback" not in done.stderr
 
 
-def test_names_of_later_stages_say_when_they_come(clone: Clone, map: Map) -> None:
+def test_names_of_later_stages_say_when_they_come(clone: Clone, course: Course) -> None:
     """Law 2, and what is there is found without being imported by hand."""
     import subprocess
     import sys
@@ -213,4 +229,6 @@ def test_names_of_later_stages_say_when_they_come(clone: Clone, map: Map) -> Non
     star = python("from tinytorch import *; print(Tensor, 'Trainer' in dir())")
     assert star.returncode == 0 and "False" in star.stdout, star.stderr
     asleep = python("from tinytorch import Tensor; Tensor([1.0], requires_grad=True).backward()")
-    assert asleep.stderr.strip().splitlines()[-1] == "RuntimeError: backward(): gradients wake up in stage 05 (autograd)"
+    assert (
+        asleep.stderr.strip().splitlines()[-1] == "RuntimeError: backward(): gradients wake up in stage 05 (autograd)"
+    )

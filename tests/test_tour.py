@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from workshop.map import Milestone, load_map
-from workshop.tour import outcome
+from workshop.author.tour import outcome
+from workshop.course import Milestone, load_course
 
 EMBEDDED, DOWNLOADED = Milestone(2, "mlp", (7,)), Milestone(3, "cnn", (9,), "cifar10")
 
@@ -30,4 +30,8 @@ def test_outcome(milestone: Milestone, quick: bool, code: int, told: str) -> Non
 
 
 def test_only_what_the_repository_lacks_is_downloaded() -> None:
-    assert {milestone.number: milestone.downloads for milestone in load_map().milestones} == {1: "", 2: "", 3: "cifar10"}
+    assert {milestone.number: milestone.downloads for milestone in load_course().milestones} == {
+        1: "",
+        2: "",
+        3: "cifar10",
+    }

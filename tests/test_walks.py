@@ -10,11 +10,22 @@ from pathlib import Path
 
 from conftest import run_git, run_workshop
 
-from workshop.map import Map, Stage
+from workshop.course import Course, Stage
 
 WALKS = 200
-LINES = ("x = 1", "# a remark", "    deeper = [1, 2]", "", "return result_of('Add', None)", "raise ValueError('…')",
-         '"""text"""', "# >>> not a fence", "pass", "for i in range(3):", "    print(i)")
+LINES = (
+    "x = 1",
+    "# a remark",
+    "    deeper = [1, 2]",
+    "",
+    "return result_of('Add', None)",
+    "raise ValueError('…')",
+    '"""text"""',
+    "# >>> not a fence",
+    "pass",
+    "for i in range(3):",
+    "    print(i)",
+)
 
 
 def write_bodies(folder: Path, stage: Stage, dice: random.Random) -> dict[str, str]:
@@ -41,31 +52,33 @@ def write_bodies(folder: Path, stage: Stage, dice: random.Random) -> dict[str, s
     return written
 
 
-def walk(origin: Path, folder: Path, map: Map, seed: int) -> int:
+def walk(origin: Path, folder: Path, course: Course, seed: int) -> int:
     """One student's way from a random stage up. Returns the number of merges."""
     dice = random.Random(seed)
-    start = dice.randrange(len(map.stages))
+    start = dice.randrange(len(course.stages))
     run_git(folder.parent, "clone", "-q", "--shared", "--no-checkout", str(origin), str(folder))
-    run_git(folder, "switch", "-q", "-c", "mine", f"stage-{map.stages[start].label}")
-    own = {path: (folder / path).read_text(encoding="utf-8") for s in map.stages[:start] for path in s.files}
+    run_git(folder, "switch", "-q", "-c", "mine", f"stage-{course.stages[start].label}")
+    own = {path: (folder / path).read_text(encoding="utf-8") for s in course.stages[:start] for path in s.files}
     merges, at = 0, start
     while True:
-        own |= write_bodies(folder, map.stages[at], dice)
-        run_git(folder, "commit", "-qam", f"my stage {map.stages[at].label}")
-        if at + 1 == len(map.stages):
+        own |= write_bodies(folder, course.stages[at], dice)
+        run_git(folder, "commit", "-qam", f"my stage {course.stages[at].label}")
+        if at + 1 == len(course.stages):
             break
-        ahead = at + 1 if dice.random() < 0.8 else dice.randrange(at + 1, len(map.stages))
-        run_git(folder, "merge", "-q", "--no-edit", f"handout-{map.stages[ahead].label}")
+        ahead = at + 1 if dice.random() < 0.8 else dice.randrange(at + 1, len(course.stages))
+        run_git(folder, "merge", "-q", "--no-edit", f"handout-{course.stages[ahead].label}")
         merges += 1
-        for stage in map.stages[at + 1 : ahead]:  # stages leapt over are written after the merge
+        for stage in course.stages[at + 1 : ahead]:  # stages leapt over are written after the merge
             own |= write_bodies(folder, stage, dice)
         at = ahead
     for path, text in own.items():
-        assert (folder / path).read_text(encoding="utf-8") == text, f"walk {seed}: {path} is not as the student wrote it"
-    whole = run_git(folder, "ls-tree", "-r", "--name-only", f"handout-{map.stages[-1].label}").splitlines()
+        assert (folder / path).read_text(encoding="utf-8") == text, (
+            f"walk {seed}: {path} is not as the student wrote it"
+        )
+    whole = run_git(folder, "ls-tree", "-r", "--name-only", f"handout-{course.stages[-1].label}").splitlines()
     for path in whole:  # and no line of the handouts is lost, but the stubs that were written over
         if path not in own and not path.startswith(("datasets/", "milestones/pictures/")):
-            assert (folder / path).read_bytes() == git_bytes(folder, map, path), f"walk {seed}: {path}"
+            assert (folder / path).read_bytes() == git_bytes(folder, course, path), f"walk {seed}: {path}"
     assert run_git(folder, "status", "--porcelain") == ""
     return merges
 
@@ -73,36 +86,36 @@ def walk(origin: Path, folder: Path, map: Map, seed: int) -> int:
 _handout: dict[str, bytes] = {}
 
 
-def git_bytes(folder: Path, map: Map, path: str) -> bytes:
+def git_bytes(folder: Path, course: Course, path: str) -> bytes:
     if path not in _handout:
-        _handout[path] = run_git(folder, "show", f"handout-{map.stages[-1].label}:{path}").encode("utf-8")
+        _handout[path] = run_git(folder, "show", f"handout-{course.stages[-1].label}:{path}").encode("utf-8")
     return _handout[path]
 
 
-def test_random_walks(origin: Path, tmp_path: Path, map: Map) -> None:
+def test_random_walks(origin: Path, tmp_path: Path, course: Course) -> None:
     with ThreadPoolExecutor(2) as pool:
-        merges = list(pool.map(lambda seed: walk(origin, tmp_path / str(seed), map, seed), range(WALKS)))
+        merges = list(pool.map(lambda seed: walk(origin, tmp_path / str(seed), course, seed), range(WALKS)))
     assert len(merges) == WALKS
     assert Counter(merges)[0] < WALKS / 2, "most walks must merge something"
 
 
-def test_from_the_first_stage_to_the_last(origin: Path, tmp_path: Path, map: Map) -> None:
+def test_from_the_first_stage_to_the_last(origin: Path, tmp_path: Path, course: Course) -> None:
     """The plain way: every stage written, every handout merged, none left out."""
     folder = tmp_path / "plain"
     run_git(tmp_path, "clone", "-q", str(origin), str(folder))
-    run_git(folder, "switch", "-q", "-c", "mine", f"stage-{map.stages[0].label}")
+    run_git(folder, "switch", "-q", "-c", "mine", f"stage-{course.stages[0].label}")
     own, dice = {}, random.Random(0)
-    for stage in map.stages:
-        if stage is not map.stages[0]:
+    for stage in course.stages:
+        if stage is not course.stages[0]:
             run_git(folder, "merge", "-q", "--no-edit", f"handout-{stage.label}")
         own |= write_bodies(folder, stage, dice)
         run_git(folder, "commit", "-qam", stage.name)
     assert all((folder / path).read_text(encoding="utf-8") == text for path, text in own.items())
 
 
-def test_a_correction_reaches_who_merged_before(author: Path, tmp_path: Path, map: Map) -> None:
+def test_a_correction_reaches_who_merged_before(author: Path, tmp_path: Path, course: Course) -> None:
     """A course runs; a docstring and a gate are corrected; who has written stage 01 merges the new handout-02."""
-    stage = map.stages[0]
+    stage = course.stages[0]
     assert run_workshop(author, "stages").returncode == 0
     folder = tmp_path / "student"
     run_git(tmp_path, "clone", "-q", str(author), str(folder))
@@ -116,17 +129,17 @@ def test_a_correction_reaches_who_merged_before(author: Path, tmp_path: Path, ma
     run_git(author, "commit", "-qam", "correction")
     assert run_workshop(author, "stages", "--correct").returncode == 0
     run_git(folder, "fetch", "-q", "--tags", "--force")
-    run_git(folder, "merge", "-q", "--no-edit", f"handout-{map.stages[1].label}")
+    run_git(folder, "merge", "-q", "--no-edit", f"handout-{course.stages[1].label}")
     after = "".join((folder / path).read_text(encoding="utf-8") for path in own)
     assert mine and all(line in after for line in mine), "a line of the student's is lost"
     assert "Corrected. " in after and "Corrected. " in (folder / stage.gate).read_text(encoding="utf-8")
 
 
-def test_a_corrected_docstring_merges_with_a_written_body(tmp_path: Path, map: Map) -> None:
+def test_a_corrected_docstring_merges_with_a_written_body(tmp_path: Path, course: Course) -> None:
     """Why a fence stands between them: git merges changes with an unchanged line between, and no closer."""
     from workshop.stub import make_stub
 
-    stage = map.stages[0]
+    stage = course.stages[0]
     exercise = stage.exercises[0]
     source = 'def f(x: int) -> int:\n    """Twice x.\n\n    Old words.\n    """\n    return 2 * x\n'
     from dataclasses import replace

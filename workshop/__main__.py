@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from workshop import ROOT, WorkshopError
-from workshop.map import load_map
+from workshop.course import load_course
 
 
 def number(text: str) -> int:
@@ -74,29 +74,29 @@ def run(options: argparse.Namespace, rest: list[str]) -> int:
     if options.command == "milestone":
         from workshop.student import milestone
 
-        return milestone(load_map().milestone(options.number), options.package.resolve(), rest)
+        return milestone(load_course().milestone(options.number), options.package.resolve(), rest)
     if options.command == "measure":
         from workshop.student import measure
 
-        return measure(load_map().stage(options.number), rest)
+        return measure(load_course().stage(options.number), rest)
     if options.command == "list":
         from workshop.report import show_map
 
-        show_map(load_map())
+        show_map(load_course())
         return 0
     if options.command == "tests":
         return run_tests(rest)
-    from workshop import author
+    from workshop.author import commands
 
     if options.command == "stages":
-        return author.stages(options.correct)
+        return commands.stages(options.correct)
     if options.command == "records":
-        return author.records(options.numbers)
+        return commands.records(options.numbers)
     if options.command == "tour":
-        from workshop.tour import tour
+        from workshop.author.tour import tour
 
         return tour(options.full)
-    return {"derive": author.derive, "bench": author.bench}[options.command]()
+    return {"derive": commands.derive, "bench": commands.bench}[options.command]()
 
 
 def run_tests(rest: list[str]) -> int:

@@ -13,12 +13,23 @@ from pathlib import Path
 from typing import Any
 
 from workshop import ROOT, WorkshopError
-from workshop.forks import QUIET, forked
-from workshop.map import Exercise, Map, Stage
+from workshop.course import Course, Exercise, Stage
 from workshop.observe import alike
 from workshop.stub import is_stub
 
 PATIENCE = 120  # seconds for a whole gate, importing the package included
+
+# What a judge's process is told. Without bytecode, since Python takes an edit of the same size within the same second
+# for no edit; without pytest's further plugins and options, since a gate must judge the same on every machine; and
+# with one thread for NumPy's products, which are too small here to gain by more, and slow down tenfold on a busy machine.
+QUIET = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    "PYTEST_ADDOPTS": "",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONUTF8": "1",
+}
+Start = Callable[[list[str], Path, int], str]  # starts a judge: its arguments, the root, seconds; says how it ended
 
 
 @dataclass
@@ -101,19 +112,24 @@ def require_present(stage: Stage, root: Path) -> None:
 
 
 def run_gate(
-    map: Map, stage: Stage, package: Path | None = None, root: Path = ROOT, only: Sequence[str] = (), fork: bool = False
+    course: Course,
+    stage: Stage,
+    package: Path | None = None,
+    root: Path = ROOT,
+    only: Sequence[str] = (),
+    start: Start | None = None,
 ) -> Verdict:
     """Judge the package in the folder `package` (default: the checkout's own) by the stage's gate.
 
     Args:
         only: ids of the tests to run, in that order; all by default.
-        fork: save the start of a process, where many packages are judged in a row (`workshop/forks.py`).
+        start: how the judge's process is started; by default from nothing.
     """
     require_present(stage, root)
     package = package or root
     if not (package / "tinytorch").is_dir():
         raise WorkshopError(f"{package} holds no folder tinytorch/, which is what the gate judges")
-    events, died = _run_judge(stage, package, root, only, forked if fork else _spawned)
+    events, died = _run_judge(stage, package, root, only, start or _spawned)
     unwritten, unreadable = _unwritten(stage, package)
     broken = next((event["text"] for event in events if event["event"] == "broken"), "") or unreadable
     tests = _tests(events)
@@ -125,7 +141,7 @@ def run_gate(
 
 
 def _run_judge(
-    stage: Stage, package: Path, root: Path, only: Sequence[str], start: Callable[[list[str], Path, int], str]
+    stage: Stage, package: Path, root: Path, only: Sequence[str], start: Start
 ) -> tuple[list[dict[str, Any]], str]:
     """The judge's events, and how it died: "" if it came to its end."""
     modules = [path.removesuffix(".py").replace("/", ".") for path in stage.files]

@@ -36,7 +36,7 @@ class Recorder:
         tests = []
         for item in items:
             marker = item.get_closest_marker("exercise")
-            says = (getattr(item, "function").__doc__ or item.name).strip().splitlines()[0]
+            says = (item.function.__doc__ or item.name).strip().splitlines()[0]
             tests.append({"id": item.name, "exercise": marker.args[0] if marker else "", "says": says})
         self.write("collected", tests=tests)
 
@@ -90,8 +90,10 @@ def import_package(package: Path, modules: list[str]) -> str:
             module = importlib.import_module(name)
             found = getattr(module, "__file__", None)
             if found is None or not Path(found).resolve().is_relative_to(package):
-                return (f"{name} was imported from {found or 'nowhere'}, not from {package}: "
-                        "another package of that name stands in its way")
+                return (
+                    f"{name} was imported from {found or 'nowhere'}, not from {package}: "
+                    "another package of that name stands in its way"
+                )
     except SyntaxError as error:
         file = f"{name.replace('.', '/')}.py"  # a file that is no text has no line
         place = f"{_below(error.filename, package)}, line {error.lineno}" if error.filename else file
@@ -128,8 +130,19 @@ def main(package: str, gate: str, events: str, *arguments: str) -> None:
             return
         recorder.write("imported")
         tests = [f"{gate}::{test}" for test in arguments[cut + 1 :]] or [gate]
-        options = ["-q", "--tb=no", "--no-header", "--assert=plain", "-p", "no:cacheprovider", "-p", "pytest_timeout",
-                   f"--timeout={TIMEOUT}", "-o", "addopts="]
+        options = [
+            "-q",
+            "--tb=no",
+            "--no-header",
+            "--assert=plain",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "pytest_timeout",
+            f"--timeout={TIMEOUT}",
+            "-o",
+            "addopts=",
+        ]
         pytest.main([*options, *tests], plugins=[recorder])
         recorder.write("finished")
 

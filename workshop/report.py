@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from workshop.course import Course
 from workshop.gate import Test, Verdict
-from workshop.map import Map
 
 SHOWN = 3  # failures told at length; the table names the rest
 
@@ -67,11 +67,13 @@ def exercise_table(verdict: Verdict) -> Table:
     return table
 
 
-def show_map(map: Map) -> None:
+def show_map(course: Course) -> None:
     """The map as a table."""
-    table = Table("stage", "name", "needs", "points", "milestone", "question", box=None, padding=(0, 2), header_style="dim")
-    for stage in map.stages:
-        milestone = map.closed_by(stage)
+    table = Table(
+        "stage", "name", "needs", "points", "milestone", "question", box=None, padding=(0, 2), header_style="dim"
+    )
+    for stage in course.stages:
+        milestone = course.closed_by(stage)
         table.add_row(
             stage.label,
             stage.name,

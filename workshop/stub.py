@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from workshop import WorkshopError
-from workshop.map import Stage
+from workshop.course import Stage
 
 
 @dataclass(frozen=True)

@@ -8,30 +8,32 @@ import sys
 from pathlib import Path
 
 from workshop import ROOT, WorkshopError
+from workshop.course import Course, Milestone, Stage, load_course
 from workshop.gate import require_present, run_gate
-from workshop.map import Map, Milestone, Stage, load_map
 from workshop.report import console, show_verdict
 from workshop.stub import is_stub
 
 
 def gate(number: int, package: Path, no_milestone: bool) -> int:
     """Judge a stage, and after a pass go on to what comes next."""
-    map = load_map()
-    stage = map.stage(number)
-    verdict = run_gate(map, stage, package)
+    course = load_course()
+    stage = course.stage(number)
+    verdict = run_gate(course, stage, package)
     show_verdict(verdict)
     if not verdict.passed:
         return 1
-    return 0 if no_milestone else after(map, stage, package)
+    return 0 if no_milestone else after(course, stage, package)
 
 
-def after(map: Map, stage: Stage, package: Path) -> int:
+def after(course: Course, stage: Stage, package: Path) -> int:
     """What a passed gate leads to: the next gates, or the milestone of its group."""
-    milestone = map.milestone_of(stage)
+    milestone = course.milestone_of(stage)
     if milestone is None:
         return 0
-    if map.closed_by(stage) is None:
-        left = [map.stage(n) for n in milestone.stages if n != stage.number and not _written(map.stage(n), package)]
+    if course.closed_by(stage) is None:
+        left = [
+            course.stage(n) for n in milestone.stages if n != stage.number and not _written(course.stage(n), package)
+        ]
         names = ", ".join(f"gate{other.label} ({other.name})" for other in left) or f"gate{milestone.stages[-1]:02d}"
         console.print(f"Left until milestone {milestone.number} ({milestone.name}): {names}.", soft_wrap=True)
         later = [other for other in left if other.number > stage.number]
@@ -39,11 +41,13 @@ def after(map: Map, stage: Stage, package: Path) -> int:
             console.print(f"Next: commit your work, then git merge handout-{later[0].label}", soft_wrap=True)
         return 0
     for number in milestone.stages:
-        if number != stage.number and not run_gate(map, map.stage(number), package).passed:
+        if number != stage.number and not run_gate(course, course.stage(number), package).passed:
             needs = f"gate{number:02d} too, which does not pass: tox -e gate{number:02d}"
             console.print(f"Milestone {milestone.number} ({milestone.name}) needs {needs}", soft_wrap=True)
             return 0
-    console.print(f"\nAll gates up to milestone {milestone.number} ({milestone.name}) pass. It trains now.", soft_wrap=True)
+    console.print(
+        f"\nAll gates up to milestone {milestone.number} ({milestone.name}) pass. It trains now.", soft_wrap=True
+    )
     return run_milestone(milestone, package, [])
 
 
@@ -65,9 +69,9 @@ def measure(stage: Stage, arguments: list[str]) -> int:
 
 def milestone(milestone: Milestone, package: Path, arguments: list[str]) -> int:
     """Train a milestone's model, if all of its stages are there."""
-    map = load_map()
+    course = load_course()
     for number in milestone.stages:
-        require_present(map.stage(number), ROOT)
+        require_present(course.stage(number), ROOT)
     return run_milestone(milestone, package, arguments)
 
 

@@ -63,7 +63,9 @@ class Run:
         self._started = time.perf_counter()
         if options.data:
             if not options.data.is_dir():
-                raise WorkshopError(f"--data {options.data} is no folder; expected one with a subfolder for each dataset")
+                raise WorkshopError(
+                    f"--data {options.data} is no folder; expected one with a subfolder for each dataset"
+                )
             os.environ["TINYTORCH_DATA"] = str(options.data.resolve())
         try:
             self.out.mkdir(parents=True, exist_ok=True)
@@ -94,7 +96,12 @@ class Run:
     @contextmanager
     def bar(self, what: str, total: int, unit: str, done: int = 0) -> Iterator[Callable[[int, float], None]]:
         """A progress bar, if this is a terminal. Gives a function to call with how much more is done, and the loss."""
-        columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeRemainingColumn()
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[state]}"),
+            TimeRemainingColumn(),
+        )
         began, count = time.perf_counter(), 0
         with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
             task = progress.add_task(what, total=total, completed=done, state="")
@@ -135,7 +142,9 @@ class Run:
             raise WorkshopError(f"{error}. Start without --resume") from error
         if (before["seed"], before["quick"]) != (self.seed, self.quick):
             was = f"--seed {before['seed']}{' --quick' if before['quick'] else ''}"
-            raise WorkshopError(f"what {shown(self.out)} holds was made with {was}: give the same, or leave out --resume")
+            raise WorkshopError(
+                f"what {shown(self.out)} holds was made with {was}: give the same, or leave out --resume"
+            )
         self.epochs = before["epochs"] if trainer is None else before["epochs"][: trainer.epoch]
         self._kept = len(self.epochs)
         self.say(f"Going on after epoch {self._kept}.")
@@ -145,7 +154,8 @@ class Run:
     @contextmanager
     def picture(self, name: str, width: float = 9, height: float = 4) -> Iterator[Any]:
         """A matplotlib figure to draw on; afterwards it is saved as `name`.png."""
-        from matplotlib import figure as figures, rc_context  # late, since it takes longer to import than all else
+        from matplotlib import figure as figures  # late, since it takes longer to import than all else
+        from matplotlib import rc_context
 
         with rc_context(STYLE):
             figure = figures.Figure(figsize=(width, height), layout="constrained")  # draws with Agg
@@ -195,8 +205,10 @@ class Run:
         package = [] if judged_folder() == ROOT else ["--package", shown(judged_folder())]
         arguments = [argument for argument in sys.argv[1:] if argument not in ("--", "--resume")]
         command = shlex.join(["tox", "-e", f"milestone{self.name[1]}", "--", *package, *arguments, "--resume"])
-        self.say(f"\nInterrupted. {shown(self.out)} keeps epoch {self._kept}, the last that was done, and epoch {best + 1}, "
-                 f"the best, with a loss of {losses[best]:.4f}.\nTo go on: {command}")
+        self.say(
+            f"\nInterrupted. {shown(self.out)} keeps epoch {self._kept}, the last that was done, and epoch {best + 1}, "
+            f"the best, with a loss of {losses[best]:.4f}.\nTo go on: {command}"
+        )
         return 130
 
 
@@ -218,8 +230,12 @@ def parser(name: str, text: str) -> argparse.ArgumentParser:
 
     root = argparse.ArgumentParser(name, description=text)
     root.add_argument("--data", type=Path, metavar="DIR", help="where to look first for the datasets")
-    root.add_argument("--out", type=Path, metavar="DIR", help=f"for report, pictures, checkpoints (default: runs/{name})")
-    root.add_argument("--seed", type=seed, default=0, help="the same seed gives the same run, to the last bit (default: 0)")
+    root.add_argument(
+        "--out", type=Path, metavar="DIR", help=f"for report, pictures, checkpoints (default: runs/{name})"
+    )
+    root.add_argument(
+        "--seed", type=seed, default=0, help="the same seed gives the same run, to the last bit (default: 0)"
+    )
     root.add_argument("--quick", action="store_true", help="a smoke run on little data, which never counts as passed")
     root.add_argument("--resume", action="store_true", help="go on where the run in --out was interrupted")
     return root

@@ -1,6 +1,6 @@
 """Measures what stage 01's lesson tells: the cost of memory, of its order, and of operations, on your package.
 
-    python stages/01_tensor/measure.py
+python stages/01_tensor/measure.py
 """
 
 import sys
@@ -10,10 +10,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from workshop.measuring import measure, peak_bytes, save_plot, seconds  # puts the package to measure on the path
-
 from tinytorch import Tensor
 from tinytorch.systems.tensor import broadcast_bytes, cache_lines, kept_bytes, matmul_flops
+from workshop.measuring import measure, peak_bytes, save_plot, seconds  # puts the package to measure on the path
 
 random = np.random.default_rng(0)
 
@@ -79,8 +78,10 @@ def products() -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
         else:
             row += f"{'':>30}"
         print(f"{row}{blas[-1][1] * 1e3:>11.3f} ms{flops / blas[-1][1] / 1e9:>8.1f} GFLOP/s")
-    print(f"at n = 128 matmul is {loops[-1][1] / blas[3][1]:,.0f} times as fast; "
-          f"from n = 64 to 128 the loops took {loops[-1][1] / loops[-2][1]:.1f} times as long")
+    print(
+        f"at n = 128 matmul is {loops[-1][1] / blas[3][1]:,.0f} times as fast; "
+        f"from n = 64 to 128 the loops took {loops[-1][1] / loops[-2][1]:.1f} times as long"
+    )
     return loops, blas
 
 
@@ -99,7 +100,7 @@ def broadcasting() -> None:
     print(f"{'y':14}{'saved':>14}{'broadcast':>14}{'':>14}{'stretched by a copy first':>28}")
     for shape in ((2000,), (2000, 1), ()):
         y = Tensor(random.random(shape, np.float32))
-        stretched = lambda: x + Tensor(np.broadcast_to(y.data, x.shape))  # noqa: E731
+        stretched = lambda: x + Tensor(np.broadcast_to(y.data, x.shape))
         row = f"{str(shape):14}{broadcast_bytes(x, y) / 1e6:>11.1f} MB"
         for action in (lambda: x + y, stretched):
             row += f"{peak_bytes(action) / 1e6:>11.1f} MB{seconds(action) * 1e3:>11.2f} ms"

@@ -1,6 +1,6 @@
 """Measures what stage 02's lesson tells: what activations cost, where they overflow, saturate and go silent.
 
-    python stages/02_activations/measure.py
+python stages/02_activations/measure.py
 """
 
 import sys
@@ -11,8 +11,6 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from workshop.measuring import measure, peak_bytes, save_plot, seconds  # puts the package to measure on the path
-
 from tinytorch import GELU, ReLU, Sigmoid, Softmax, Tanh, Tensor
 from tinytorch.systems.activations import (
     dead_units,
@@ -21,6 +19,7 @@ from tinytorch.systems.activations import (
     saturation_point,
     sparse_bytes,
 )
+from workshop.measuring import measure, peak_bytes, save_plot, seconds  # puts the package to measure on the path
 
 random = np.random.default_rng(0)
 
@@ -58,8 +57,10 @@ def sparsity() -> None:
         outputs = ReLU()(sums)
         counted = float(np.mean(outputs.data == 0))
         predicted = relu_sparsity(float(sums.data.mean()), float(sums.data.std()))
-        print(f"{bias:>6.1f}{counted:>12.3f}{predicted:>12.3f}{outputs.data.nbytes / 1e3:>9.0f} kB"
-              f"{sparse_bytes(outputs) / 1e3:>9.0f} kB{dead_units(outputs):>12}")
+        print(
+            f"{bias:>6.1f}{counted:>12.3f}{predicted:>12.3f}{outputs.data.nbytes / 1e3:>9.0f} kB"
+            f"{sparse_bytes(outputs) / 1e3:>9.0f} kB{dead_units(outputs):>12}"
+        )
 
 
 def saturation() -> None:

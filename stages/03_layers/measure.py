@@ -1,6 +1,6 @@
 """Measures what stage 03's lesson tells: what a model costs in memory, how signals travel, what dropout does.
 
-    python stages/03_layers/measure.py
+python stages/03_layers/measure.py
 """
 
 import math
@@ -13,10 +13,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
-
 from tinytorch import Dropout, Linear, Sequential, Tensor, he_normal, manual_seed, xavier_uniform
 from tinytorch.systems.layers import activation_bytes, ensemble_moments, model_bytes, signal_after
+from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 
 random = np.random.default_rng(0)
 
@@ -52,7 +51,9 @@ def memory() -> None:
     for batch in (1, 64, 1024, 16384):
         x = Tensor(np.zeros((batch, 784), np.float32))
         row = (values, gradients, activation_bytes(model, x), held_bytes(model, batch))
-        print(f"{batch:>8}{row[0] / 1e3:>9.0f} kB{row[1] / 1e3:>9.0f} kB{row[2] / 1e3:>11.0f} kB{row[3] / 1e3:>9.0f} kB")
+        print(
+            f"{batch:>8}{row[0] / 1e3:>9.0f} kB{row[1] / 1e3:>9.0f} kB{row[2] / 1e3:>11.0f} kB{row[3] / 1e3:>9.0f} kB"
+        )
 
 
 def batches() -> None:
@@ -113,10 +114,14 @@ def ensemble() -> None:
     for tried in (10, 1_000, 100_000):
         outputs = layer(Tensor(np.broadcast_to(x, (tried, 64))), training=True).data @ weights
         off = abs(outputs.mean() - mean)
-        print(f"{tried:>16,}{outputs.mean():>13.4f}{off:>10.4f}{spread / math.sqrt(tried):>11.4f}{outputs.std():>18.4f}")
+        print(
+            f"{tried:>16,}{outputs.mean():>13.4f}{off:>10.4f}{spread / math.sqrt(tried):>11.4f}{outputs.std():>18.4f}"
+        )
     evaluation = float(layer(Tensor(x), training=False).data @ weights)
     bent = float(np.maximum(outputs, 0).mean())
-    print(f"evaluation, one pass: {evaluation:.4f}. Behind a ReLU: ensemble {bent:.4f}, evaluation {max(evaluation, 0):.4f}")
+    print(
+        f"evaluation, one pass: {evaluation:.4f}. Behind a ReLU: ensemble {bent:.4f}, evaluation {max(evaluation, 0):.4f}"
+    )
 
 
 def plot(lines: dict[str, list[float]]) -> None:
@@ -130,7 +135,9 @@ def plot(lines: dict[str, list[float]]) -> None:
     for color, name in enumerate(STARTS):
         for bend, style in styles.items():
             axes.semilogy(lines[f"{name}, {bend}"], style, color=f"C{color}", markersize=4, label=f"{name}, {bend}")
-    axes.set(title=f"A signal on its way through {DEPTH} layers of width {WIDTH}", xlabel="layers", ylabel="mean square")
+    axes.set(
+        title=f"A signal on its way through {DEPTH} layers of width {WIDTH}", xlabel="layers", ylabel="mean square"
+    )
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     save_plot(figure, __file__)

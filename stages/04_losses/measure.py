@@ -1,6 +1,6 @@
 """Measures what stage 04's lesson tells: where losses overflow, what they keep, how steep they are, how low they go.
 
-    python stages/04_losses/measure.py
+python stages/04_losses/measure.py
 """
 
 import sys
@@ -14,10 +14,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
-
 from tinytorch import BinaryCrossEntropyLoss, CrossEntropyLoss, MSELoss, Tensor, log_softmax, plug_in
 from tinytorch.systems.losses import entropy, kl_divergence, loss_bytes
+from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 
 random = np.random.default_rng(0)
 
@@ -98,8 +97,10 @@ def steepness() -> None:
 
 def floors() -> None:
     print("\nThe lowest loss of 10 classes: entropy of the goals. Confidence c: one logit of c, nine of 0")
-    print(f"{'smoothing':>10}{'entropy':>10}{'logits = log goals':>20}"
-          f"{'c = 2':>9}{'c = 5':>9}{'c = 10':>9}{'c = 100':>10}{'KL at 100':>11}")
+    print(
+        f"{'smoothing':>10}{'entropy':>10}{'logits = log goals':>20}"
+        f"{'c = 2':>9}{'c = 5':>9}{'c = 10':>9}{'c = 100':>10}{'KL at 100':>11}"
+    )
     for smoothing in (0.0, 0.1, 0.2):
         loss = CrossEntropyLoss(label_smoothing=smoothing)
         goals = np.full(10, smoothing / 10)

@@ -1,6 +1,6 @@
 """Measures what stage 05's lesson tells: what remembering costs in memory and time, and what computing again saves, on your package.
 
-    python stages/05_autograd/measure.py
+python stages/05_autograd/measure.py
 """
 
 import gc
@@ -11,16 +11,17 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is there: threads that wait for each other blur the figures
+os.environ.setdefault(
+    "OPENBLAS_NUM_THREADS", "1"
+)  # before NumPy is there: threads that wait for each other blur the figures
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
-
 from tinytorch import Linear, Tanh, Tensor, checkpoint, no_grad
 from tinytorch.systems.autograd import best_segment, count_paths, graph_bytes, in_halves, in_segments, nested_calls
+from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 
 random = np.random.default_rng(0)
 Layers = list[Callable[[Tensor], Tensor]]
@@ -205,7 +206,9 @@ def trade() -> tuple[int, float, list[tuple[int, float]]]:
     return count, peaks[0], list(zip(segments, peaks[1:-1]))
 
 
-def plot(engine: list[tuple[int, float]], walks: list[tuple[int, float]], trade: tuple[int, float, list[tuple[int, float]]]) -> None:
+def plot(
+    engine: list[tuple[int, float]], walks: list[tuple[int, float]], trade: tuple[int, float, list[tuple[int, float]]]
+) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -221,7 +224,12 @@ def plot(engine: list[tuple[int, float]], walks: list[tuple[int, float]], trade:
     right.axvline(count**0.5, color="gray", linestyle=":", label="√64")
     right.set_xticks([n for n, _ in peaks], [str(n) for n, _ in peaks])
     right.minorticks_off()
-    right.set(title=f"{count} layers, forward and backward", xlabel="layers in a segment", ylabel="peak memory, MB", ylim=(0, None))
+    right.set(
+        title=f"{count} layers, forward and backward",
+        xlabel="layers in a segment",
+        ylabel="peak memory, MB",
+        ylim=(0, None),
+    )
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.legend()

@@ -1,6 +1,6 @@
 """Measures what stage 06's lesson tells: what optimizers remember, what a step costs, and where it leads, on your package.
 
-    python stages/06_optimizers/measure.py
+python stages/06_optimizers/measure.py
 """
 
 import sys
@@ -12,8 +12,6 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
-
 from tinytorch import SGD, AdamW, Optimizer, Tensor
 from tinytorch.systems.optimizers import (
     bias_steps,
@@ -22,6 +20,7 @@ from tinytorch.systems.optimizers import (
     state_bytes,
     training_bytes,
 )
+from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 
 Maker = Callable[..., Optimizer]
 KINDS: dict[str, Maker] = {
@@ -53,8 +52,10 @@ def memory() -> None:
         optimizer.step()
         moment = tracemalloc.get_traced_memory()[1] - before
         tracemalloc.stop()
-        print(f"{name:20}{state_bytes(optimizer) / 1e6:>7.1f} MB{traced / 1e6:>7.1f} MB"
-              f"{planned / 1e6:>28.1f} MB{moment / 1e6:>24.1f} MB")
+        print(
+            f"{name:20}{state_bytes(optimizer) / 1e6:>7.1f} MB{traced / 1e6:>7.1f} MB"
+            f"{planned / 1e6:>28.1f} MB{moment / 1e6:>24.1f} MB"
+        )
 
 
 def speed() -> None:
@@ -121,7 +122,9 @@ def bias() -> None:
     for t in (1, 2, 5, 10, 100, 1000, 10000):
         mean, root = 1 - 0.9**t, (1 - 0.999**t) ** 0.5
         print(f"{t:>6}{mean:>10.4f}{root:>10.4f}{mean / root:>24.2f}{1:>18.2f}")
-    print(f"true to 1 %: the mean (β = 0.9) from step {bias_steps(0.9, 0.01)}, the square (β = 0.999) from {bias_steps(0.999, 0.01)}")
+    print(
+        f"true to 1 %: the mean (β = 0.9) from step {bias_steps(0.9, 0.01)}, the square (β = 0.999) from {bias_steps(0.999, 0.01)}"
+    )
 
 
 def decay() -> None:
@@ -134,7 +137,9 @@ def decay() -> None:
             ends.append(decay_against_l2(gradients.tolist(), 1.0, 0.001, 0.5))
         decoupled, penalty = np.mean(ends, axis=0)
         print(f"{scale:>18.2f}{decoupled:>14.3f}{penalty:>14.3f}")
-    print(f"by decay alone it would be {(1 - 0.001 * 0.5) ** 2000:.3f}; it halves every {decay_half_life(0.001, 0.5)} steps")
+    print(
+        f"by decay alone it would be {(1 - 0.001 * 0.5) ** 2000:.3f}; it halves every {decay_half_life(0.001, 0.5)} steps"
+    )
 
 
 def plot(ways: dict[str, Way]) -> None:

@@ -1,6 +1,6 @@
 """Measures what stage 07's lesson tells: batches against memory and time, accumulation, warmup, checkpoints, on your package.
 
-    python stages/07_training/measure.py
+python stages/07_training/measure.py
 """
 
 import sys
@@ -10,8 +10,6 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 
 from tinytorch import (
     AdamW,
@@ -25,6 +23,7 @@ from tinytorch import (
     manual_seed,
 )
 from tinytorch.systems.training import largest_batch, micro_batches, step_peak, travel
+from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 
 Group = list[tuple[np.ndarray, np.ndarray]]
 
@@ -62,8 +61,10 @@ def batch_sizes() -> list[tuple[int, int]]:
         trainer.train_step(group)  # AdamW makes its state
         measured.append((size, step_peak(trainer, group)))
         spent = seconds(lambda: trainer.train_step(group))
-        print(f"{size:>7}{measured[-1][1] / 1e6:>15.2f} MB{foretold(measured, size):>14}"
-              f"{spent * 1e3:>11.2f} ms{spent / size * 1e6:>9.1f} µs")
+        print(
+            f"{size:>7}{measured[-1][1] / 1e6:>15.2f} MB{foretold(measured, size):>14}"
+            f"{spent * 1e3:>11.2f} ms{spent / size * 1e6:>9.1f} µs"
+        )
     most = largest_batch(1_000_000_000, measured[4], measured[5])
     print(f"by the steps of 1024 and 2048, 1 GB is enough for a batch of {most:,}")
     return measured
@@ -139,8 +140,10 @@ def checkpoints() -> None:
             size = path.stat().st_size
             written = seconds(lambda: trainer.save_checkpoint(path), 0.1)
             read = seconds(lambda: trainer.load_checkpoint(path), 0.1)
-            print(f"{count:>12,}{3 * 4 * count / 1e6:>11.2f} MB{size / 1e6:>11.2f} MB"
-                  f"{written * 1e3:>11.1f} ms{read * 1e3:>11.1f} ms")
+            print(
+                f"{count:>12,}{3 * 4 * count / 1e6:>11.2f} MB{size / 1e6:>11.2f} MB"
+                f"{written * 1e3:>11.1f} ms{read * 1e3:>11.1f} ms"
+            )
 
 
 def plot(measured: list[tuple[int, int]], losses: dict[float, list[float]]) -> None:

@@ -1,6 +1,6 @@
 """Measures what stage 08's lesson tells: opening, picking, changing and prefetching data, on your package.
 
-    python stages/08_dataloader/measure.py
+python stages/08_dataloader/measure.py
 """
 
 import itertools
@@ -16,13 +16,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
-
 from tinytorch import CIFAR10, MNIST, Compose, DataLoader, Dataset, ImageDataset, RandomCrop, RandomHorizontalFlip
 from tinytorch.data.datasets import normalise
 from tinytorch.data.download import fetch
 from tinytorch.data.loader import collate
 from tinytorch.systems.loader import epoch_peak, epoch_seconds, mapped_pages, version_count, waiting_share
+from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 
 random = np.random.default_rng(0)
 BATCH = 128
@@ -72,16 +71,20 @@ def mapped() -> None:
             for number in range(begin, end):
                 data.images[order[number * BATCH : (number + 1) * BATCH]]
             times.append(time.perf_counter() - start)
-        print(f"{name:28}{opening_time * 1e3:>8.2f} ms{allocated:>10.1f} MB{times[0] * 1e3:>17.2f} ms{sum(times) * 1e3:>14.1f} ms")
+        print(
+            f"{name:28}{opening_time * 1e3:>8.2f} ms{allocated:>10.1f} MB{times[0] * 1e3:>17.2f} ms{sum(times) * 1e3:>14.1f} ms"
+        )
     for name, indices in (("in order", np.arange(BATCH)), ("shuffled", order[:BATCH])):
         pages = mapped_pages(indices, 784, 16)
-        print(f"pages of a batch of {BATCH}, {name}: {pages:>4}, that is {pages * 4096 / (BATCH * 784):.1f} bytes for each that is used")
+        print(
+            f"pages of a batch of {BATCH}, {name}: {pages:>4}, that is {pages * 4096 / (BATCH * 784):.1f} bytes for each that is used"
+        )
 
 
 def parts(data: ImageDataset) -> None:
     order, rng, mean, std = random.permutation(len(data)), np.random.default_rng(0), CIFAR10.MEAN, CIFAR10.STD
     begins = itertools.cycle(range(0, len(data) - BATCH, BATCH))
-    chosen = lambda: order[(begin := next(begins)) : begin + BATCH]  # noqa: E731  others each time: no cache has them
+    chosen = lambda: order[(begin := next(begins)) : begin + BATCH]
     images = data.images[chosen()]
     flip, crop = RandomHorizontalFlip(), RandomCrop(32, padding=4)
     whole = ImageDataset(data.images, data.labels, Compose([crop, flip]), mean, std)
@@ -98,8 +101,10 @@ def parts(data: ImageDataset) -> None:
         took = seconds(action, 0.1)
         print(f"{name:28}{took * 1e3:>8.3f} ms{took / BATCH * 1e6:>11.1f} µs an image{BATCH / took:>14,.0f} images/s")
     versions = version_count(32, 32, 32, 4)
-    print(f"crop and mirror make {versions} versions of an image; 50,000 images stored so would take "
-          f"{versions * 50_000 * 3072 / 1e9:.1f} GB")
+    print(
+        f"crop and mirror make {versions} versions of an image; 50,000 images stored so would take "
+        f"{versions * 50_000 * 3072 / 1e9:.1f} GB"
+    )
 
 
 class Late(Dataset):
@@ -168,14 +173,19 @@ def prefetching(data: ImageDataset) -> dict[int, tuple[list, list]]:
                 loads, steps = ([end - begin for begin, end in spans] for spans in (dataset.spans, SPANS))
             predicted = epoch_seconds(loads, steps, prefetch)
             print(f"{name:24}{prefetch:>10}{share:>10.1%} {took * 1e3:>10.0f} ms{predicted * 1e3:>10.0f} ms")
-            found[prefetch] = [(s - start, e - start) for s, e in dataset.spans], [(s - start, e - start) for s, e in SPANS]
+            found[prefetch] = (
+                [(s - start, e - start) for s, e in dataset.spans],
+                [(s - start, e - start) for s, e in SPANS],
+            )
     return found
 
 
 def ahead(data: ImageDataset) -> None:
     small = ImageDataset(data.images[: 40 * BATCH], data.labels[: 40 * BATCH])
     size = BATCH * 3072 * 4 / 1e6
-    print(f"\nMemory at the highest point of an epoch of 40 batches, {size:.2f} MB each; all of them: {40 * size:.0f} MB")
+    print(
+        f"\nMemory at the highest point of an epoch of 40 batches, {size:.2f} MB each; all of them: {40 * size:.0f} MB"
+    )
     for prefetch in (0, 1, 2, 8):
         peak = epoch_peak(waited(DataLoader(small, BATCH, prefetch=prefetch))) / 1e6
         print(f"prefetch {prefetch}: {peak:>6.1f} MB, {peak / size:>5.1f} batches")

@@ -1,6 +1,6 @@
 """Measures what stage 09's lesson tells: loops against a matrix product, columns and caches, where a CNN's time goes.
 
-    python stages/09_spatial/measure.py
+python stages/09_spatial/measure.py
 """
 
 import os
@@ -15,8 +15,6 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
-
 from tinytorch import BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, ReLU, Tensor, conv2d_naive, manual_seed
 from tinytorch.core import windows
 from tinytorch.systems.spatial import (
@@ -26,6 +24,7 @@ from tinytorch.systems.spatial import (
     separable_cost,
     winograd_products,
 )
+from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 
 random = np.random.default_rng(0)
 
@@ -46,7 +45,9 @@ def loops() -> list[tuple[int, float, float]]:
         slow = seconds(lambda: conv2d_naive(x, layer.weight, layer.bias, padding=1)) if side <= 16 else None
         shown = f"{slow * 1e3:>9.1f} ms{flops / slow / 1e6:>7.2f} MFLOP/s" if slow else f"{'-':>12}{'':>15}"
         ratio = f"{slow / fast:>9,.0f}" if slow else f"{'-':>9}"
-        print(f"{f'{side} × {side}':>10}{flops:>14,}{shown}{fast * 1e3:>9.3f} ms{flops / fast / 1e9:>7.1f} GFLOP/s{ratio}")
+        print(
+            f"{f'{side} × {side}':>10}{flops:>14,}{shown}{fast * 1e3:>9.3f} ms{flops / fast / 1e9:>7.1f} GFLOP/s{ratio}"
+        )
         rows.append((flops, slow, fast))
     return rows
 
@@ -77,7 +78,9 @@ def blocks() -> list[tuple[int, float]]:
     """Prints the table; returns block sizes in bytes, and seconds."""
     layer, x, usual = Conv2d(32, 64, 3, padding=1), images(64, 32, 16, 16), windows.BLOCK
     found = []
-    print(f"\nHow many columns at a time: both ways of that layer, N = 64, {column_bytes(x.shape, 3, padding=1) / 1e6:.0f} MB of columns in all")
+    print(
+        f"\nHow many columns at a time: both ways of that layer, N = 64, {column_bytes(x.shape, 3, padding=1) / 1e6:.0f} MB of columns in all"
+    )
     print(f"{'block':>12}{'samples':>10}{'there':>12}{'back':>12}")
     for exponent in (16, 17, 18, 19, 20, 22, 24):
         windows.BLOCK = 2**exponent
@@ -91,9 +94,16 @@ def blocks() -> list[tuple[int, float]]:
 
 def network() -> None:
     layers = [
-        ("Conv2d(3, 32)", Conv2d(3, 32, 3, padding=1)), ("BatchNorm2d(32)", BatchNorm2d(32)), ("ReLU", ReLU()),
-        ("MaxPool2d(2)", MaxPool2d(2)), ("Conv2d(32, 64)", Conv2d(32, 64, 3, padding=1)), ("BatchNorm2d(64)", BatchNorm2d(64)),
-        ("ReLU", ReLU()), ("MaxPool2d(2)", MaxPool2d(2)), ("Flatten", Flatten()), ("Linear(4096, 10)", Linear(4096, 10)),
+        ("Conv2d(3, 32)", Conv2d(3, 32, 3, padding=1)),
+        ("BatchNorm2d(32)", BatchNorm2d(32)),
+        ("ReLU", ReLU()),
+        ("MaxPool2d(2)", MaxPool2d(2)),
+        ("Conv2d(32, 64)", Conv2d(32, 64, 3, padding=1)),
+        ("BatchNorm2d(64)", BatchNorm2d(64)),
+        ("ReLU", ReLU()),
+        ("MaxPool2d(2)", MaxPool2d(2)),
+        ("Flatten", Flatten()),
+        ("Linear(4096, 10)", Linear(4096, 10)),
     ]
     x, rows = images(64, 3, 32, 32), []
     x.requires_grad = False
@@ -124,7 +134,9 @@ def sparing() -> None:
         ("depthwise separable", parameters, flops, lambda: pointwise(depthwise(x))),
     ):
         took = seconds(action)
-        print(f"{name:24}{weights:>12,}{count / 1e6:>15.2f}{took * 1e3:>9.2f} ms{32 * count / took / 1e9:>8.1f} GFLOP/s")
+        print(
+            f"{name:24}{weights:>12,}{count / 1e6:>15.2f}{took * 1e3:>9.2f} ms{32 * count / took / 1e9:>8.1f} GFLOP/s"
+        )
     print(f"{'separable / full':24}{parameters / full.weight.size:>12.3f}{flops / dense:>15.3f}")
     print(f"Winograd F(2×2, 3×3) would need {products:.3f} of the full one's multiplications")
 
@@ -151,7 +163,12 @@ def plot(rows: list[tuple[int, float, float]], cut: list[tuple[int, float]]) -> 
     left.set(title="The same convolution", xlabel="FLOPs", ylabel="seconds")
     left.legend()
     right.semilogx([size / 1e6 for size, _ in cut], [took * 1e3 for _, took in cut], "o-")
-    right.set(title="Both ways of a Conv2d, batch 64", xlabel="columns made at a time, MB", ylabel="milliseconds", ylim=(0, None))
+    right.set(
+        title="Both ways of a Conv2d, batch 64",
+        xlabel="columns made at a time, MB",
+        ylabel="milliseconds",
+        ylim=(0, None),
+    )
     for axes in (left, right):
         axes.grid(alpha=0.3)
     save_plot(figure, __file__)

@@ -110,7 +110,9 @@ def first_gradient(tensor: Tensor, gradient: Any) -> np.ndarray:
         raise RuntimeError("backward(): nothing that made this tensor has requires_grad=True")
     if gradient is None:
         if tensor.size != 1:
-            raise RuntimeError(f"backward() of shape {tensor.shape} needs a gradient of that shape; only one element needs none")
+            raise RuntimeError(
+                f"backward() of shape {tensor.shape} needs a gradient of that shape; only one element needs none"
+            )
         return np.ones_like(tensor.data)
     gradient = np.asarray(gradient.data if isinstance(gradient, Tensor) else gradient, dtype=tensor.dtype)
     if gradient.shape != tensor.shape:

@@ -53,7 +53,9 @@ class CosineSchedule:
 
     def __init__(self, max_lr: float, min_lr: float, total_epochs: int, warmup_epochs: int = 0) -> None:
         if not 0 <= warmup_epochs < total_epochs:
-            raise ValueError(f"CosineSchedule: expected 0 ≤ warmup_epochs < total_epochs, got {warmup_epochs}, {total_epochs}")
+            raise ValueError(
+                f"CosineSchedule: expected 0 ≤ warmup_epochs < total_epochs, got {warmup_epochs}, {total_epochs}"
+            )
         self.max_lr, self.min_lr = max_lr, min_lr
         self.total_epochs, self.warmup_epochs = total_epochs, warmup_epochs
 

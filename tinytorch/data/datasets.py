@@ -15,7 +15,14 @@ from tinytorch.data.loader import Dataset
 from tinytorch.data.transforms import Transform
 
 __all__ = [
-    "CIFAR10", "ImageDataset", "MNIST", "download_cifar10", "download_mnist", "normalise", "read_cifar", "read_idx",
+    "CIFAR10",
+    "ImageDataset",
+    "MNIST",
+    "download_cifar10",
+    "download_mnist",
+    "normalise",
+    "read_cifar",
+    "read_idx",
 ]
 
 Numbers = float | Sequence[float]  # one for all channels, or one for each
@@ -110,7 +117,9 @@ class ImageDataset(Dataset):
                 f"got shapes {images.shape} and {labels.shape}"
             )
         if np.min(std) <= 0 or not {np.size(mean), np.size(std)} <= {1, images.shape[1]}:
-            raise ValueError(f"ImageDataset: expected mean and std > 0 for 1 or {images.shape[1]} channels, got {mean}, {std}")
+            raise ValueError(
+                f"ImageDataset: expected mean and std > 0 for 1 or {images.shape[1]} channels, got {mean}, {std}"
+            )
         self.images, self.labels = images, labels.astype(np.int64)
         self.transform, self.mean, self.std = transform, mean, std
 

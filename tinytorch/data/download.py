@@ -21,8 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from .transfer import BLOCK, Unreachable, Unusable, download, guarded, progress
-from .transfer import only_process, say, say_once, why
+from .transfer import BLOCK, Unreachable, Unusable, download, guarded, only_process, progress, say, say_once, why
 
 
 class DataError(RuntimeError):

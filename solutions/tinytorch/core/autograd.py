@@ -87,7 +87,9 @@ def unbroadcast(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         return gradient
     added = gradient.ndim - len(shape)
     if added < 0 or any(length not in (1, got) for length, got in zip(shape, gradient.shape[added:])):
-        raise ValueError(f"a gradient of shape {gradient.shape} came for a tensor of shape {shape}, which it does not fit")
+        raise ValueError(
+            f"a gradient of shape {gradient.shape} came for a tensor of shape {shape}, which it does not fit"
+        )
     stretched = [added + axis for axis, length in enumerate(shape) if length == 1]
     return gradient.sum(axis=(*range(added), *stretched)).reshape(shape)
 
@@ -141,7 +143,9 @@ def first_gradient(tensor: Tensor, gradient: Any) -> np.ndarray:
         raise RuntimeError("backward(): nothing that made this tensor has requires_grad=True")
     if gradient is None:
         if tensor.size != 1:
-            raise RuntimeError(f"backward() of shape {tensor.shape} needs a gradient of that shape; only one element needs none")
+            raise RuntimeError(
+                f"backward() of shape {tensor.shape} needs a gradient of that shape; only one element needs none"
+            )
         return np.ones_like(tensor.data)
     gradient = np.asarray(gradient.data if isinstance(gradient, Tensor) else gradient, dtype=tensor.dtype)
     if gradient.shape != tensor.shape:

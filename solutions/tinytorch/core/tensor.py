@@ -138,7 +138,9 @@ class Tensor:
     def __repr__(self) -> str:
         values = np.array2string(self.data, separator=" ", prefix="Tensor(")
         made = f", grad_fn=<{type(self.grad_fn).__name__}>" if self.grad_fn else ""
-        return f"Tensor({values}, dtype={self.dtype}{', requires_grad=True' if self.requires_grad and not made else made})"
+        return (
+            f"Tensor({values}, dtype={self.dtype}{', requires_grad=True' if self.requires_grad and not made else made})"
+        )
 
     def numpy(self) -> np.ndarray:
         """The values as a NumPy array that shares this tensor's memory."""

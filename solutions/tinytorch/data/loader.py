@@ -39,7 +39,9 @@ def collate(samples: Sequence[Sequence[Any]]) -> Batch:
     """
     for sample in samples:
         if not isinstance(sample, (tuple, list)):
-            raise TypeError(f"collate: expected samples that are tuples, as (input, target), got {type(sample).__name__}")
+            raise TypeError(
+                f"collate: expected samples that are tuples, as (input, target), got {type(sample).__name__}"
+            )
         if len(sample) != len(samples[0]):
             raise ValueError(f"collate: samples of {len(samples[0])} and of {len(sample)} fields fit into no batch")
     return tuple(_stacked(values) for values in zip(*samples))

@@ -63,9 +63,7 @@ def decay_half_life(lr: float, weight_decay: float) -> float:
     return math.ceil(math.log(0.5) / math.log1p(-rate)) if rate > 0 else math.inf
 
 
-def decay_against_l2(
-    gradients: Sequence[float], start: float, lr: float, weight_decay: float
-) -> tuple[float, float]:
+def decay_against_l2(gradients: Sequence[float], start: float, lr: float, weight_decay: float) -> tuple[float, float]:
     """Where a weight ends that starts at `start` and is given `gradients`, one a step, by AdamW in float64.
 
     Run twice: with AdamW's own, decoupled decay; and with the decay of AdamW set to zero and an L2 penalty in the

@@ -28,9 +28,7 @@ def conv_flops(images: Sequence[int], weight: Sequence[int], stride: Any = 1, pa
     return 2 * images[0] * places * math.prod(weight)
 
 
-def column_bytes(
-    images: Sequence[int], kernel_size: Any, stride: Any = 1, padding: Any = 0, itemsize: int = 4
-) -> int:
+def column_bytes(images: Sequence[int], kernel_size: Any, stride: Any = 1, padding: Any = 0, itemsize: int = 4) -> int:
     """Bytes of the array that `im2col` makes of images of the shape (N, C, H, W), `itemsize` bytes a number.
 
     >>> column_bytes((128, 32, 16, 16), kernel_size=3, padding=1) / (128 * 32 * 16 * 16 * 4)

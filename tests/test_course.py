@@ -8,8 +8,8 @@ import pytest
 from conftest import ROOT, run_workshop
 
 from workshop import WorkshopError
-from workshop.map import Map, load_map, parse_map
-from workshop.package import check, reference
+from workshop.author.package import check, reference
+from workshop.course import Course, load_course, parse_course
 
 TEXT = (ROOT / "stages.yaml").read_text(encoding="utf-8")
 
@@ -22,15 +22,15 @@ milestones:
 """
 
 
-def test_points(map: Map) -> None:
+def test_points(course: Course) -> None:
     """Fifteen for the implementation of each stage, five for its systems functions."""
-    for stage in map.stages:
+    for stage in course.stages:
         systems = sum(e.points for e in stage.exercises if e.path.startswith("tinytorch/systems/"))
         assert (sum(e.points for e in stage.exercises) - systems, systems) == (15, 5), stage.slug
 
 
 def test_closure() -> None:
-    assert parse_map(SMALL).closure([2]) == {1, 2}
+    assert parse_course(SMALL).closure([2]) == {1, 2}
 
 
 @pytest.mark.parametrize(
@@ -56,14 +56,14 @@ def test_closure() -> None:
 def test_a_wrong_map_is_refused(was: str, becomes: str, says: list[str]) -> None:
     assert SMALL.count(was) >= 1
     with pytest.raises(WorkshopError) as error:
-        parse_map(SMALL[::-1].replace(was[::-1], becomes[::-1], 1)[::-1])
+        parse_course(SMALL[::-1].replace(was[::-1], becomes[::-1], 1)[::-1])
     assert all(word in str(error.value) for word in says), str(error.value)
 
 
 def test_needs_of_a_later_stage_are_refused() -> None:
     text = SMALL.replace("needs: []", "needs: [2]").replace("needs: [1]", "needs: []")
     with pytest.raises(WorkshopError, match="stage 01 needs stage 02, which comes after it"):
-        parse_map(text)
+        parse_course(text)
 
 
 @pytest.mark.parametrize(
@@ -81,11 +81,11 @@ def test_a_map_that_does_not_fit_the_repository_is_refused(was: str, becomes: st
     assert TEXT.count(was) == 1
     present = {path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.*")}
     with pytest.raises(WorkshopError, match=says):
-        check(parse_map(TEXT.replace(was, becomes)), reference(ROOT), present)
+        check(parse_course(TEXT.replace(was, becomes)), reference(ROOT), present)
 
 
 def test_the_map_fits_the_repository() -> None:
-    check(load_map(ROOT), reference(ROOT), {path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.*")})
+    check(load_course(ROOT), reference(ROOT), {path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.*")})
 
 
 @pytest.mark.parametrize("text", ["", "stages: [1, 2]", "- a", "stages: []\nmilestones: []", "\tstages: 1", None])

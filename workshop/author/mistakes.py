@@ -20,9 +20,10 @@ import yaml
 from rich.progress import track
 
 from workshop import ROOT, WorkshopError
+from workshop.author.forks import forked
+from workshop.author.package import assemble, reference
+from workshop.course import Course, Stage
 from workshop.gate import Verdict, run_gate
-from workshop.map import Map, Stage
-from workshop.package import assemble, reference
 from workshop.report import console
 from workshop.stub import find
 
@@ -44,7 +45,9 @@ def load_mistakes(stage: Stage, root: Path = ROOT) -> list[Mistake]:
         entries = yaml.safe_load((root / stage.mistakes).read_text(encoding="utf-8"))
         found = [Mistake(**entry) for entry in entries]
     except (yaml.YAMLError, TypeError) as error:
-        raise WorkshopError(f"{stage.mistakes}: expected a list of mistake, symbol, was, becomes, tell: {error}") from error
+        raise WorkshopError(
+            f"{stage.mistakes}: expected a list of mistake, symbol, was, becomes, tell: {error}"
+        ) from error
     for mistake in found:
         stage.exercise(mistake.symbol)
     names = [mistake.mistake for mistake in found]
@@ -62,7 +65,9 @@ def apply(mistake: Mistake, stage: Stage, source: dict[str, str]) -> dict[str, s
     function = "".join(lines[span.start : span.end])
     if function.count(mistake.was) != 1:
         times = function.count(mistake.was)
-        raise WorkshopError(f"{stage.mistakes}: {mistake.was!r} stands {times} times in {mistake.symbol}, expected once")
+        raise WorkshopError(
+            f"{stage.mistakes}: {mistake.was!r} stands {times} times in {mistake.symbol}, expected once"
+        )
     changed = "".join([*lines[: span.start], function.replace(mistake.was, mistake.becomes), *lines[span.end :]])
     try:
         compile(changed, path, "exec")
@@ -82,18 +87,18 @@ def scratch_package(files: dict[str, str]) -> Iterator[Path]:
         yield Path(folder)
 
 
-def judge_all(map: Map, stages: Sequence[Stage], root: Path = ROOT) -> dict[int, list[tuple[Mistake, Verdict]]]:
+def judge_all(course: Course, stages: Sequence[Stage], root: Path = ROOT) -> dict[int, list[tuple[Mistake, Verdict]]]:
     """Every mistake of `stages`, judged by the tests about its exercise, two at a time, with progress."""
     solutions = reference(root)
     jobs = [(stage, mistake) for stage in stages for mistake in load_mistakes(stage, root)]
     # Only the stages that a stage needs are there: what its gate sees must not depend on later ones.
-    sources = {s.number: assemble(map, solutions, map.closure([s.number]), ()) for s in stages}
-    tests = {s.number: ids_by_exercise(map, s, sources[s.number], root) for s in stages}
+    sources = {s.number: assemble(course, solutions, course.closure([s.number]), ()) for s in stages}
+    tests = {s.number: ids_by_exercise(course, s, sources[s.number], root) for s in stages}
 
     def judge(job: tuple[Stage, Mistake]) -> Verdict:
         stage, mistake = job
         with scratch_package(apply(mistake, stage, sources[stage.number])) as folder:
-            return run_gate(map, stage, folder, root, tests[stage.number][mistake.symbol], fork=True)
+            return run_gate(course, stage, folder, root, tests[stage.number][mistake.symbol], start=forked)
 
     found: dict[int, list[tuple[Mistake, Verdict]]] = {stage.number: [] for stage in stages}
     with ThreadPoolExecutor(2) as pool:
@@ -103,10 +108,10 @@ def judge_all(map: Map, stages: Sequence[Stage], root: Path = ROOT) -> dict[int,
     return found
 
 
-def ids_by_exercise(map: Map, stage: Stage, source: dict[str, str], root: Path) -> dict[str, list[str]]:
+def ids_by_exercise(course: Course, stage: Stage, source: dict[str, str], root: Path) -> dict[str, list[str]]:
     """The ids of the gate's tests about each exercise; a WorkshopError if the reference itself does not pass."""
     with scratch_package(source) as folder:
-        verdict = run_gate(map, stage, folder, root, fork=True)
+        verdict = run_gate(course, stage, folder, root, start=forked)
     failed = [f"{test.id}: {'; '.join(test.failure['lines'])}" for test in verdict.tests if test.failure]
     if verdict.broken or failed:
         raise WorkshopError(f"the reference does not pass gate {stage.label}: {verdict.broken or failed[0]}")
@@ -141,11 +146,11 @@ def dump(record: dict[str, Any]) -> str:
     return '{\n  "mistakes": [\n' + mistakes + '\n  ],\n  "seen": {\n' + ",\n".join(tests) + "\n  }\n}\n"
 
 
-def write_records(map: Map, stages: Sequence[Stage], root: Path = ROOT) -> int:
+def write_records(course: Course, stages: Sequence[Stage], root: Path = ROOT) -> int:
     """Write the records of `stages` anew; then say which mistakes no check tells apart. Returns 1 if there are any."""
     unnamed = 0
-    for number, judged in judge_all(map, stages, root).items():
-        stage = map.stage(number)
+    for number, judged in judge_all(course, stages, root).items():
+        stage = course.stage(number)
         record = record_of(judged)
         path = root / stage.records
         path.parent.mkdir(parents=True, exist_ok=True)

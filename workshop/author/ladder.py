@@ -7,16 +7,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workshop import ROOT, WorkshopError
+from workshop.author.package import PACKAGE, SOLUTIONS, assemble, check
+from workshop.course import Course, Stage, parse_course
 from workshop.git import git, git_text
-from workshop.map import Map, Stage, parse_map
-from workshop.package import PACKAGE, SOLUTIONS, assemble, check
 
 # The same on every machine, so that the ids are.
 WHO = "TinyTorch Workshop <workshop@tinytorch.invalid>"
 WHEN = "1577836800 +0000"
 # What every tag holds, whatever its stage.
-COMMON = ("workshop/", "datasets/", "milestones/pictures/", "stages.yaml", "tox.ini", "toxfile.py", "pyproject.toml",
-          "README.md", "LICENSE", ".gitattributes", ".gitignore")
+COMMON = (
+    "workshop/",
+    "datasets/",
+    "milestones/pictures/",
+    "stages.yaml",
+    "tox.ini",
+    "toxfile.py",
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    ".gitattributes",
+    ".gitignore",
+)
+AUTHORS = "workshop/author/"  # but for these
 
 
 @dataclass(frozen=True)
@@ -50,18 +62,22 @@ def solution(stage: Stage) -> str:
     return f"refs/solutions/{stage.label}"
 
 
-def rungs(map: Map) -> Iterator[Rung]:
+def rungs(course: Course) -> Iterator[Rung]:
     """The ladder from the bottom up. A stage is named by its place in the map, so numbers may have gaps."""
     before: Stage | None = None
-    for i, stage in enumerate(map.stages):
+    for i, stage in enumerate(course.stages):
         todo = f"{stage.label} {stage.name}"
         if before is None:
             yield Rung((handout(stage), start(stage)), f"Stage {todo}, to be written", range(0), range(1), ())
         else:
-            yield Rung((handout(stage),), f"Stages to {todo}, all to be written", range(0), range(i + 1), (handout(before),))
+            yield Rung(
+                (handout(stage),), f"Stages to {todo}, all to be written", range(0), range(i + 1), (handout(before),)
+            )
             parents = (handout(stage), solution(before))
             yield Rung((start(stage),), f"Stage {todo}, to be written", range(i), range(i, i + 1), parents)
-        yield Rung((solution(stage),), f"Stage {todo}, as the reference solves it", range(i + 1), range(0), (start(stage),))
+        yield Rung(
+            (solution(stage),), f"Stage {todo}, as the reference solves it", range(i + 1), range(0), (start(stage),)
+        )
         before = stage
 
 
@@ -83,12 +99,12 @@ def cut(root: Path = ROOT, commit: str = "HEAD", correct: bool = False) -> Cut:
         raise WorkshopError(f"stages are cut from a commit that holds {SOLUTIONS}/, such as main; {commit} holds none")
     texts = _read(root, {path: blob for path, blob in blobs.items() if path.startswith(f"{SOLUTIONS}/{PACKAGE}/")})
     source = {path.removeprefix(f"{SOLUTIONS}/"): text for path, text in texts.items()}
-    map = parse_map(_read(root, {"stages.yaml": blobs["stages.yaml"]})["stages.yaml"])
-    check(map, source, blobs)
-    ladder = list(rungs(map))
+    course = parse_course(_read(root, {"stages.yaml": blobs["stages.yaml"]})["stages.yaml"])
+    check(course, source, blobs)
+    ladder = list(rungs(course))
     _refuse_foreign(root, [ref for rung in ladder for ref in rung.refs])
     before = {ref: id for ref, id in _ids(root).items() if correct and "/handout-" in ref}
-    stream = b"".join(_stream(map, ladder, source, blobs, before))
+    stream = b"".join(_stream(course, ladder, source, blobs, before))
     git(root, "fast-import", "--quiet", "--force", "--date-format=raw", stdin=stream)
     ids = _ids(root)
     return Cut({ref: ids[ref] for rung in ladder for ref in rung.refs}, uncommitted(root))
@@ -131,7 +147,9 @@ def _refuse_foreign(root: Path, refs: list[str]) -> None:
         name = ref.rpartition("/")[2]
         if ref in existing and existing[ref] != ["commit", WHO]:
             keep = f"git tag my-{name} {name}; git tag -d {name}" if "tags" in ref else f"git update-ref -d {ref}"
-            raise WorkshopError(f"{ref} exists and was not cut by the workshop; nothing was changed. To keep it: {keep}")
+            raise WorkshopError(
+                f"{ref} exists and was not cut by the workshop; nothing was changed. To keep it: {keep}"
+            )
         if ref.startswith("refs/tags/") and f"refs/heads/{name}" in existing:
             raise WorkshopError(
                 f"a branch is named {name}, as a tag of the workshop must be; nothing was changed. "
@@ -140,7 +158,7 @@ def _refuse_foreign(root: Path, refs: list[str]) -> None:
 
 
 def _stream(
-    map: Map, ladder: list[Rung], source: dict[str, str], blobs: dict[str, str], before: dict[str, str]
+    course: Course, ladder: list[Rung], source: dict[str, str], blobs: dict[str, str], before: dict[str, str]
 ) -> Iterator[bytes]:
     """What `git fast-import` reads. `before`: commits of an earlier ladder to build on, by their ref."""
     marks: dict[str, int] = {}
@@ -155,7 +173,7 @@ def _stream(
         for word, parent in zip(("from", "merge", "merge"), parents):
             yield f"{word} {parent}\n".encode()
         yield b"deleteall\n"
-        for path, content in sorted(_tree(map, rung, source, blobs).items()):
+        for path, content in sorted(_tree(course, rung, source, blobs).items()):
             if content is None:
                 yield f"M 100644 {blobs[path]} {path}\n".encode()
             else:
@@ -169,12 +187,14 @@ def _data(text: str) -> bytes:
     return b"data %d\n%s\n" % (len(content), content)
 
 
-def _tree(map: Map, rung: Rung, source: dict[str, str], blobs: Collection[str]) -> dict[str, str | None]:
+def _tree(course: Course, rung: Rung, source: dict[str, str], blobs: Collection[str]) -> dict[str, str | None]:
     """What a rung's tree holds: path to text, or to None for a file as the commit has it."""
-    here = [map.stages[i] for i in (*rung.solved, *rung.stubbed)]
+    here = [course.stages[i] for i in (*rung.solved, *rung.stubbed)]
     numbers = {stage.number for stage in here}
     own = [prefix for stage in here for prefix in (f"{stage.folder}/", stage.gate, stage.records)]
-    own += [milestone.script for milestone in map.milestones if milestone.stages[-1] in numbers]
-    tree: dict[str, str | None] = {path: None for path in blobs if path.startswith((*COMMON, *own))}
-    solved, stubbed = ({map.stages[i].number for i in part} for part in (rung.solved, rung.stubbed))
-    return tree | assemble(map, source, solved, stubbed)
+    own += [milestone.script for milestone in course.milestones if milestone.stages[-1] in numbers]
+    tree: dict[str, str | None] = {
+        path: None for path in blobs if path.startswith((*COMMON, *own)) and not path.startswith(AUTHORS)
+    }
+    solved, stubbed = ({course.stages[i].number for i in part} for part in (rung.solved, rung.stubbed))
+    return tree | assemble(course, source, solved, stubbed)

@@ -11,10 +11,10 @@ from pathlib import Path
 from rich.table import Table
 
 from workshop import ROOT
+from workshop.author.ladder import cut, uncommitted
+from workshop.course import Course, Milestone, Stage, load_course
 from workshop.gate import Verdict, run_gate
 from workshop.git import git
-from workshop.ladder import cut, uncommitted
-from workshop.map import Map, Milestone, Stage, load_map
 from workshop.report import console
 
 PICTURES = ROOT / "runs" / "tour"
@@ -50,30 +50,32 @@ def tour(full: bool = False) -> int:
         git(ROOT, "clone", "--quiet", str(ROOT), str(clone))
         refs = cut(clone).refs
         console.print(f"Cut {len(refs)} refs in a scratch clone.")
-        map = load_map(clone)
-        git(clone, "switch", "--quiet", "--create", "mine", f"stage-{map.stages[0].label}")
-        steps = [walk_stage(map, stage, clone, full) for stage in map.stages]
+        course = load_course(clone)
+        git(clone, "switch", "--quiet", "--create", "mine", f"stage-{course.stages[0].label}")
+        steps = [walk_stage(course, stage, clone, full) for stage in course.stages]
     show(steps)
     return 0 if all(step.as_expected for step in steps) else 1
 
 
-def walk_stage(map: Map, stage: Stage, clone: Path, full: bool) -> Step:
+def walk_stage(course: Course, stage: Stage, clone: Path, full: bool) -> Step:
     """Bring the stage, see its stubs fail, write it, see it pass, and train what it unlocks."""
-    if stage is not map.stages[0]:
+    if stage is not course.stages[0]:
         commit(clone, "merge", "--quiet", "--no-edit", f"handout-{stage.label}")
-    stubs = run_gate(map, stage, clone, clone)
+    stubs = run_gate(course, stage, clone, clone)
     git(clone, "checkout", "--quiet", f"refs/solutions/{stage.label}", "--", *stage.files)
     commit(clone, "commit", "--quiet", "--message", f"my stage {stage.label}")
-    solved = run_gate(map, stage, clone, clone)
+    solved = run_gate(course, stage, clone, clone)
     total = sum(exercise.points for exercise in stage.exercises)
     console.print(f"{stage.slug:18} stubs {stubs.points:g} of {total:g} points, written {solved.points:g} of {total:g}")
-    milestone = map.closed_by(stage)
+    milestone = course.closed_by(stage)
     return Step(stage, stubs, solved, train(milestone, clone, full) if milestone and solved.passed else "")
 
 
 def commit(clone: Path, *command: str) -> None:
     """A git command that makes a commit, by somebody: the machine may have no identity set."""
-    git(clone, "-c", "user.name=Tour", "-c", "user.email=tour@tinytorch.invalid", "-c", "commit.gpgsign=false", *command)
+    git(
+        clone, "-c", "user.name=Tour", "-c", "user.email=tour@tinytorch.invalid", "-c", "commit.gpgsign=false", *command
+    )
 
 
 def train(milestone: Milestone, clone: Path, full: bool) -> str:

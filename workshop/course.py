@@ -85,7 +85,7 @@ class Milestone:
 
 
 @dataclass(frozen=True)
-class Map:
+class Course:
     """All stages and milestones, in order."""
 
     stages: tuple[Stage, ...]
@@ -125,15 +125,17 @@ class Map:
         return found
 
 
-def load_map(root: Path = ROOT) -> Map:
+def load_course(root: Path = ROOT) -> Course:
     """The map of the checkout at `root`."""
     path = root / "stages.yaml"
     if not path.is_file():
-        raise WorkshopError(f"{path} is missing: it is the map of the workshop. `git checkout -- stages.yaml` restores it")
-    return parse_map(path.read_text(encoding="utf-8"))
+        raise WorkshopError(
+            f"{path} is missing: it is the map of the workshop. `git checkout -- stages.yaml` restores it"
+        )
+    return parse_course(path.read_text(encoding="utf-8"))
 
 
-def parse_map(text: str) -> Map:
+def parse_course(text: str) -> Course:
     """The map that `text`, the content of a stages.yaml, describes; or a WorkshopError that says what is wrong."""
     try:
         content = yaml.safe_load(text)
@@ -146,7 +148,7 @@ def parse_map(text: str) -> Map:
     milestones = tuple(_milestone(entry, f"stages.yaml, milestone {i}") for i, entry in enumerate(top["milestones"], 1))
     _check_stages(stages)
     _check_milestones(milestones, stages)
-    return Map(stages, milestones)
+    return Course(stages, milestones)
 
 
 def _fields(entry: Any, where: str, kinds: dict[str, type | tuple[type, ...]]) -> dict[str, Any]:
@@ -208,7 +210,9 @@ def _check_stages(stages: tuple[Stage, ...]) -> None:
         _check_cycle(stage.number, needs, ())
     for earlier, later in zip(stages, stages[1:]):
         if earlier.number > later.number:
-            raise WorkshopError(f"stages.yaml: stage {later.label} stands after {earlier.label}; expected ascending order")
+            raise WorkshopError(
+                f"stages.yaml: stage {later.label} stands after {earlier.label}; expected ascending order"
+            )
     for stage in stages:
         late = [need for need in stage.needs if need > stage.number]
         if late:
@@ -231,5 +235,7 @@ def _check_milestones(milestones: tuple[Milestone, ...], stages: tuple[Stage, ..
         if not milestone.stages or set(milestone.stages) - numbers:
             raise WorkshopError(f"{where}: stages {list(milestone.stages)} are not all stages of the map")
         if seen & set(milestone.stages):
-            raise WorkshopError(f"{where}: stage {min(seen & set(milestone.stages)):02d} leads to another milestone too")
+            raise WorkshopError(
+                f"{where}: stage {min(seen & set(milestone.stages)):02d} leads to another milestone too"
+            )
         seen |= set(milestone.stages)

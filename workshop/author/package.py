@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from workshop import ROOT, WorkshopError
-from workshop.map import PACKAGE, Map, Stage, load_map
+from workshop.course import PACKAGE, Course, Stage, load_course
 from workshop.stub import find, is_stub, make_stub, spans
 
 SOLUTIONS = "solutions"
@@ -18,12 +18,14 @@ def reference(root: Path = ROOT) -> dict[str, str]:
     """Every file of the reference by its path in the package: {"tinytorch/core/tensor.py": "…"}."""
     folder = root / SOLUTIONS
     if not folder.is_dir():
-        raise WorkshopError(f"{root} has no {SOLUTIONS}/: this is a stage. `git checkout main` brings the whole workshop")
+        raise WorkshopError(
+            f"{root} has no {SOLUTIONS}/: this is a stage. `git checkout main` brings the whole workshop"
+        )
     paths = sorted((folder / PACKAGE).rglob("*.py"))
     return {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in paths}
 
 
-def check(map: Map, source: Mapping[str, str], present: Collection[str]) -> None:
+def check(course: Course, source: Mapping[str, str], present: Collection[str]) -> None:
     """See that what the map names is there.
 
     Args:
@@ -33,7 +35,7 @@ def check(map: Map, source: Mapping[str, str], present: Collection[str]) -> None
     Raises:
         WorkshopError: a file, or an exercise's function, is missing; or a file of the reference is in no stage.
     """
-    for stage in map.stages:
+    for stage in course.stages:
         for path in stage.files:
             if path not in source:
                 raise WorkshopError(f"stages.yaml: stage {stage.label} names {SOLUTIONS}/{path}, which is missing")
@@ -42,10 +44,10 @@ def check(map: Map, source: Mapping[str, str], present: Collection[str]) -> None
         for path in (stage.gate, stage.mistakes, stage.lesson):
             if path not in present:
                 raise WorkshopError(f"stage {stage.label} has no {path}: CONTRIBUTING.md tells what a stage is made of")
-    for milestone in map.milestones:
+    for milestone in course.milestones:
         if milestone.script not in present:
             raise WorkshopError(f"milestone {milestone.number} has no {milestone.script}")
-    listed = {path for stage in map.stages for path in stage.files}
+    listed = {path for stage in course.stages for path in stage.files}
     for path in sorted(set(source) - listed):
         if not is_common(path):
             raise WorkshopError(f"{SOLUTIONS}/{path} belongs to no stage: list it under `files:` of one in stages.yaml")
@@ -56,11 +58,13 @@ def is_common(path: str) -> bool:
     return path == NAMES or path.endswith("/__init__.py")
 
 
-def assemble(map: Map, source: Mapping[str, str], solved: Collection[int], stubbed: Collection[int]) -> dict[str, str]:
+def assemble(
+    course: Course, source: Mapping[str, str], solved: Collection[int], stubbed: Collection[int]
+) -> dict[str, str]:
     """The package with some stages solved, some as stubs, and no others: path to content."""
     files = {path: text for path, text in source.items() if is_common(path)}
-    files[NAMES] = names_module(map, source)
-    for stage in map.stages:
+    files[NAMES] = names_module(course, source)
+    for stage in course.stages:
         for path in stage.files:
             if stage.number in solved:
                 files[path] = source[path]
@@ -69,14 +73,14 @@ def assemble(map: Map, source: Mapping[str, str], solved: Collection[int], stubb
     return files
 
 
-def names_module(map: Map, source: Mapping[str, str]) -> str:
+def names_module(course: Course, source: Mapping[str, str]) -> str:
     """The module that tells `tinytorch/__init__.py` where each public name lives: every file's `__all__`."""
     lines = [
         '"""Where each public name lives, and the stage that brings it. Made by `python -m workshop derive`."""',
         "",
         "NAMES = {",
     ]
-    for stage in map.stages:
+    for stage in course.stages:
         for path in stage.files:
             module = path.removesuffix(".py").replace("/", ".")
             lines += [f'    "{name}": ("{module}", {stage.number}),' for name in _public(source[path])]
@@ -101,15 +105,15 @@ def derive(root: Path = ROOT) -> list[str]:
     Raises:
         WorkshopError: somebody wrote in a stub of `tinytorch/`; nothing is changed.
     """
-    map, source = load_map(root), reference(root)
-    for stage in map.stages:
+    course, source = load_course(root), reference(root)
+    for stage in course.stages:
         for exercise in stage.exercises:
             if _written(root / exercise.path, stage, exercise.symbol):
                 raise WorkshopError(
                     f"{exercise.path}: {exercise.symbol} is written, and would be lost; nothing was changed. "
                     "Students work on a stage (git switch -c mine stage-01), not on main"
                 )
-    wanted = assemble(map, source, solved=(), stubbed=[stage.number for stage in map.stages])
+    wanted = assemble(course, source, solved=(), stubbed=[stage.number for stage in course.stages])
     wanted[f"{SOLUTIONS}/{NAMES}"] = wanted[NAMES]
     existing = {path.relative_to(root).as_posix() for path in (root / PACKAGE).rglob("*.py")}
     changed = []

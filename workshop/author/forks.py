@@ -13,16 +13,7 @@ from pathlib import Path
 from threading import Lock
 from types import ModuleType
 
-# What a judge's process is told. Without bytecode, since Python takes an edit of the same size within the same second
-# for no edit; without pytest's further plugins and options, since a gate must judge the same on every machine; and
-# with one thread for NumPy's products, which are too small here to gain by more, and slow down tenfold on a busy machine.
-QUIET = {
-    "OPENBLAS_NUM_THREADS": "1",
-    "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-    "PYTEST_ADDOPTS": "",
-    "PYTHONDONTWRITEBYTECODE": "1",
-    "PYTHONUTF8": "1",
-}
+from workshop.gate import QUIET
 
 
 @cache

@@ -7,9 +7,10 @@ import sys
 
 from rich.table import Table
 
-from workshop import ROOT, package
-from workshop.ladder import cut
-from workshop.map import load_map
+from workshop import ROOT
+from workshop.author import package
+from workshop.author.ladder import cut
+from workshop.course import load_course
 from workshop.report import console
 
 
@@ -17,7 +18,7 @@ def stages(correct: bool) -> int:
     """Cut the ladder, and show it."""
     done = cut(ROOT, correct=correct)
     table = Table("stage", "handout-NN", "stage-NN", "refs/solutions/NN", box=None, padding=(0, 2), header_style="dim")
-    for stage in load_map().stages:
+    for stage in load_course().stages:
         refs = (f"refs/tags/handout-{stage.label}", f"refs/tags/stage-{stage.label}", f"refs/solutions/{stage.label}")
         table.add_row(stage.slug, *(done.refs[ref][:12] for ref in refs))
     console.print(table)
@@ -39,10 +40,10 @@ def derive() -> int:
 
 def records(numbers: list[int]) -> int:
     """Write gates/records/ anew."""
-    from workshop.mistakes import write_records
+    from workshop.author.mistakes import write_records
 
-    map = load_map()
-    return write_records(map, [map.stage(number) for number in numbers] or list(map.stages))
+    course = load_course()
+    return write_records(course, [course.stage(number) for number in numbers] or list(course.stages))
 
 
 def bench() -> int:
