@@ -12,7 +12,8 @@ from tinytorch import AvgPool2d, BatchNorm2d, Conv2d, Flatten, MaxPool2d, Tensor
 from tinytorch.core.normalization import batch_statistics
 from tinytorch.core.windows import output_size, window_views
 from tinytorch.systems.spatial import column_bytes, conv_flops, receptive_field, separable_cost, winograd_products
-from workshop.checks import close, equal, exercise, gradients_match, holds, raises, through_door
+from workshop.checks import close, equal, exercise, holds, raises
+from workshop.probes import gradients_match, through_door
 
 
 def numbers(*shape: int, seed: int = 0) -> np.ndarray:
