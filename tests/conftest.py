@@ -75,6 +75,16 @@ def copy_checkout(folder: Path) -> Path:
     return folder
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="all of what every day is looked at in samples")
+
+
+@pytest.fixture(scope="session")
+def full(request: pytest.FixtureRequest) -> bool:
+    """Whether everything is asked for, and not only what every day has time for."""
+    return request.config.getoption("--full")
+
+
 @pytest.fixture(scope="session")
 def course() -> Course:
     """The map of the checkout."""
