@@ -16,7 +16,7 @@ from workshop.course import Course, load_course
 from workshop.git import clean_environment
 
 ROOT = Path(__file__).resolve().parents[1]
-# A shell that starts the tests in the background lets them, and all that they start, ignore Ctrl-C, which some of them test.
+# A shell that starts the tests in the background lets them, and all that they start, ignore Ctrl-C. Some tests need it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 LARGE = "datasets/mnist/"  # 11 MB that no test of the machinery needs
 

@@ -1,4 +1,4 @@
-"""The rules of gates, each held for every gate: zero work scores zero, right code passes, wrong code fails and is named."""
+"""The rules of gates, held for every gate: no work scores zero, right code passes, wrong code fails and is named."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def outline():
         for name, value in vars(module).items():
             seen[module.__name__, name] = id(value)
             if isinstance(value, type):
-                seen.update({{(module.__name__, name, attribute): id(inner) for attribute, inner in vars(value).items()}})
+                seen.update({{(module.__name__, name, inner): id(item) for inner, item in vars(value).items()}})
     return seen
 """
 
