@@ -71,7 +71,7 @@ def numbered() -> dict[str, dict[str, Any]]:
 def environments() -> dict[str, dict[str, Any]]:
     """Every environment of this tree, with those of its settings that are not the same for all."""
     everybodys = {"list": {"description": "show the map: stages, what they need, milestones"}}
-    return numbered() | everybodys | (AUTHORS if (ROOT / "workshop" / "author").is_dir() else {})
+    return numbered() | everybodys | (AUTHORS if (ROOT / "workshop" / "author" / "__init__.py").is_file() else {})
 
 
 @impl(optionalhook=True)  # a tox before 4.29 does not know it, and shall get as far as fetching a newer one

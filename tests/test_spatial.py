@@ -28,7 +28,7 @@ def moment(array):  # one number that no two arrays share by chance
 
 
 def in_reference(code: str) -> Any:
-    """What `code`, with the helpers above, hands to `json.dumps`, in a process with one BLAS thread, as in milestones."""
+    """What `code`, with the helpers above, hands to `json.dumps`, in a process with one BLAS thread, as milestones."""
     done = subprocess.run(
         [sys.executable, "-c", START + code],
         cwd=ROOT / "solutions",
@@ -73,7 +73,7 @@ print(json.dumps([y.shape, [moment(y.data), *gradients], float(abs(naive - y.dat
 
 
 def test_convolution_in_all_settings() -> None:
-    """Forward to 1e-9 of einsum, gradients to 1e-8: <G, f(x, w)> is linear in x and w, so <x.grad, v> = <G, f(v, w)>."""
+    """Forward to 1e-9 (einsum), gradients to 1e-8: <G, f(x, w)> is linear in x and w, so <x.grad, v> = <G, f(v, w)>."""
     worst = in_reference("""
 def expected(x, w, s, p, g):
     x = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))
