@@ -156,7 +156,8 @@ def test_list_names_and_describes_what_the_map_has(project: Path) -> None:
     text = (project / "stages.yaml").read_text(encoding="utf-8")
     entry = "  - {number: 10, name: next, question: Q, needs: [], files: {}}\n"
     milestone = "  - number: 4\n    name: gpt\n    stages: [10]\n"
-    (project / "stages.yaml").write_text(text.replace("\nmilestones:", f"{entry}\nmilestones:") + milestone, "utf-8")
+    text = text.replace("\nmilestones:", f"{entry}\nmilestones:") + milestone
+    (project / "stages.yaml").write_text(text, encoding="utf-8")
     added = stages_and_milestones(project)
     assert {"gate10", "measure10", "milestone4"} <= added
     assert set(listed(project)) == added | AUTHORS | {"list"}
