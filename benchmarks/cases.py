@@ -183,7 +183,7 @@ def convolution() -> Case:
 
 
 def loading(pairs: int = 5, steps: int = 20) -> dict[str, Any]:
-    """The share of a CNN's training time that it waits for batches, with and without prefetch; a row as of `measure`."""
+    """The share of a CNN's training time spent on waiting for batches, with and without prefetch; as of `measure`."""
     rng = np.random.default_rng(5)
     images = rng.integers(0, 256, (steps * m3_cnn.BATCH, 3, 32, 32), np.uint8)
     data = tt.ImageDataset(images, rng.integers(0, 10, len(images)), tt.RandomHorizontalFlip(), m3_cnn.MEAN, m3_cnn.STD)

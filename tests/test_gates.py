@@ -241,7 +241,13 @@ def test_the_gate_keeps_the_rules(stage: Stage) -> None:
                 assert name.split(".")[0] not in outside, f"{stage.gate} imports {name}"
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             assert node.func.id not in ("print", "setattr"), f"{stage.gate}:{node.lineno}: {node.func.id}"
-    for word in (r"skip\b", r"xfail", r"monkeypatch", r"np\.random\.seed", r"np\.random\.(rand|randn|normal|randint)\("):
+    for word in (
+        r"skip\b",
+        r"xfail",
+        r"monkeypatch",
+        r"np\.random\.seed",
+        r"np\.random\.(rand|randn|normal|randint)\(",
+    ):
         assert not re.search(word, text), f"{stage.gate} has {word}"
     for private in re.findall(r"\.(_[a-z]\w*)", text):
         raise AssertionError(f"{stage.gate} reaches for the private name {private}")

@@ -1,5 +1,6 @@
-"""The promise of stage 05, kept by the reference and shown from outside the gate: the gradient of every operation agrees
-with central differences, and the way back takes time linear in the graph.
+"""The promise of stage 05, kept by the reference and shown from outside the gate.
+
+The gradient of every operation agrees with central differences, and the way back takes time linear in the graph.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ def outline():
         for name, value in vars(module).items():
             seen[module.__name__, name] = id(value)
             if isinstance(value, type):
-                seen.update({{(module.__name__, name, attribute): id(inner) for attribute, inner in vars(value).items()}})
+                seen.update({{(module.__name__, name, inner): id(item) for inner, item in vars(value).items()}})
     return seen
 """
 
@@ -184,6 +184,14 @@ def test_packages_are_listed_once() -> None:
         text = (ROOT / path).read_text(encoding="utf-8")
         for package in ("numpy", "matplotlib", "pytest-timeout", "pyyaml"):
             assert package not in text, f"{path} names {package}: pyproject.toml lists the packages"
+
+
+def test_merging_a_handout_opens_no_editor() -> None:
+    """Whoever is told to merge is told `--no-edit`, in lessons, pages and messages."""
+    for path in TEXTS:
+        if not path.startswith("tests/"):
+            found = re.search(r"git merge (?!--no-edit)\S*handout", (ROOT / path).read_text(encoding="utf-8"))
+            assert not found, f"{path}: {found[0]}"
 
 
 # Files

@@ -28,7 +28,7 @@ def moment(array):  # one number that no two arrays share by chance
 
 
 def in_reference(code: str) -> Any:
-    """What `code`, with the helpers above, hands to `json.dumps` in a process of its own; BLAS with one thread, as milestones run."""
+    """What `code`, with the helpers above, hands to `json.dumps`, in a process with one BLAS thread, as milestones."""
     done = subprocess.run(
         [sys.executable, "-c", START + code],
         cwd=ROOT / "solutions",
@@ -73,20 +73,22 @@ print(json.dumps([y.shape, [moment(y.data), *gradients], float(abs(naive - y.dat
 
 
 def test_convolution_in_all_settings() -> None:
-    """Forward against einsum to 1e-9. Gradients to 1e-8: <G, f(x, w)> is linear in x and in w, so <x.grad, v> = <G, f(v, w)>."""
+    """Forward to 1e-9 (einsum), gradients to 1e-8: <G, f(x, w)> is linear in x and w, so <x.grad, v> = <G, f(v, w)>."""
     worst = in_reference("""
 def expected(x, w, s, p, g):
     x = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))
     views = np.lib.stride_tricks.sliding_window_view(x, w.shape[2:], (2, 3))[:, :, ::s, ::s]
     views = views.reshape(len(x), g, -1, *views.shape[2:])
-    return np.einsum("ngcyxij,gocij->ngoyx", views, w.reshape(g, -1, *w.shape[1:])).reshape(len(x), len(w), *views.shape[3:5])
+    sums = np.einsum("ngcyxij,gocij->ngoyx", views, w.reshape(g, -1, *w.shape[1:]))
+    return sums.reshape(len(x), len(w), *views.shape[3:5])
 
 random, count, forward, backward = np.random.default_rng(0), 0, 0.0, 0.0
 for k in (1, 2, 3, 5):
     for s in (1, 2, 3):
         for p in (0, 1, 2):
             for g, ci, co in ((1, 3, 2), (2, 4, 6), (3, 3, 3), (2, 2, 4)):
-                x, w, layer = leaf(random.normal(size=(2, ci, 8, 7))), leaf(random.normal(size=(co, ci // g, k, k))), Conv2d(ci, co, k, s, p, g)
+                x, w = leaf(random.normal(size=(2, ci, 8, 7))), leaf(random.normal(size=(co, ci // g, k, k)))
+                layer = Conv2d(ci, co, k, s, p, g)
                 layer.weight = w
                 y = layer(x)
                 forward = max(forward, abs(y.data - expected(x.data, w.data, s, p, g)).max())
@@ -117,7 +119,7 @@ print(json.dumps([x.grad[0, 0].tolist(), y.grad[0, 0].tolist()]))
 
 
 def test_batch_norm_gives_pytorchs_numbers() -> None:
-    """torch 2.13.0: BatchNorm2d(2).double() with weight [1.5, -.5], bias [.25, 1], on the same waves; training, then evaluation."""
+    """torch 2.13.0: BatchNorm2d(2).double() with weight [1.5, -.5], bias [.25, 1], on the same waves; both modes."""
     training, evaluation, running, names = in_reference("""
 layer = BatchNorm2d(2)
 layer.weight, layer.bias = leaf([1.5, -0.5]), leaf([0.25, 1.0])
@@ -141,7 +143,7 @@ print(json.dumps([*found, [layer.running_mean.data.tolist(), layer.running_var.d
 
 
 def test_two_hundred_times_as_fast_as_the_definition() -> None:
-    """Batch 8, 16 to 32 channels, 16 × 16. The seven loops run on one sample of the eight, and take eight times as long for all."""
+    """Batch 8, 16 to 32 channels, 16 × 16. The seven loops run on one sample, and take eight times as long for all."""
     difference, ratio = in_reference("""
 from time import perf_counter
 x, layer = wave(8, 16, 16, 16, step=.37).astype(np.float32), Conv2d(16, 32, 3, padding=1)
@@ -160,7 +162,7 @@ print(json.dumps([float(abs(naive - y.data[:1]).max()), slow / sorted(fast)[4]])
 
 
 def test_columns_are_not_kept() -> None:
-    """im2col of the whole batch would take 37.7 MB; input and result take 8.4 MB, and are all that the tape holds on to."""
+    """im2col of the whole batch would take 37.7 MB; input and result take 8.4 MB, and are all that the tape holds."""
     held, peak = in_reference("""
 import tracemalloc
 x, layer = leaf(np.zeros((32, 32, 32, 32))), Conv2d(32, 32, 3, padding=1)

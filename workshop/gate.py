@@ -42,8 +42,8 @@ def require_present(stage: Stage, root: Path) -> None:
     """Raise a WorkshopError unless the stage is in this tree."""
     if not (root / stage.gate).is_file():
         raise WorkshopError(
-            f"stage {stage.label} ({stage.name}) is not in this tree. `git merge --no-edit handout-{stage.label}` brings "
-            "it; if git does not know that name, `git fetch --tags`, or `tox -e stages` on main, makes it known"
+            f"stage {stage.label} ({stage.name}) is not in this tree. `git merge --no-edit handout-{stage.label}` "
+            "brings it; if git does not know that name, `git fetch --tags`, or `tox -e stages` on main, makes it known"
         )
 
 

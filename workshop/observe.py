@@ -33,7 +33,9 @@ def is_rich(seen: dict[str, Any]) -> bool:
     seen = seen.get("no error", seen)
     if "raised" in seen or "is" in seen:
         return False
-    numbers = {str(abs(number)) if isinstance(number, (int, float)) else number for number in seen.get("numbers", [])[:-2]}
+    numbers = {
+        str(abs(number)) if isinstance(number, (int, float)) else number for number in seen.get("numbers", [])[:-2]
+    }
     numbers |= {str(abs(seen["number"]))} if isinstance(seen.get("number"), (int, float)) else set()
     return bool(numbers - {"0", "1", "0.0", "1.0", "nan", "inf", "-inf"})
 

@@ -75,18 +75,12 @@ def exercise_table(verdict: Verdict) -> Table:
 
 
 def show_map(course: Course) -> None:
-    """The map as a table."""
-    table = Table(
-        "stage", "name", "needs", "points", "milestone", "question", box=None, padding=(0, 2), header_style="dim"
-    )
+    """The map as a table that fits into 80 columns, each milestone below the stage that leads to it."""
+    table = Table("stage", "needs", "question", box=None, padding=(0, 2, 0, 0), header_style="dim")
     for stage in course.stages:
+        needs = " ".join(f"{need:02d}" for need in stage.needs)
+        table.add_row(f"{stage.label} {stage.name}", needs or "-", escape(stage.question))
         milestone = course.closed_by(stage)
-        table.add_row(
-            stage.label,
-            stage.name,
-            " ".join(f"{need:02d}" for need in stage.needs) or "-",
-            f"{sum(exercise.points for exercise in stage.exercises):g}",
-            f"{milestone.number} {milestone.name}" if milestone else "",
-            escape(stage.question),
-        )
+        if milestone:
+            table.add_row("", "", f"[green]milestone {milestone.number}: {milestone.name}[/]")
     console.print(table)

@@ -1,6 +1,6 @@
 """Measures what stage 01's lesson tells: the cost of memory, of its order, and of operations, on your package.
 
-python stages/01_tensor/measure.py
+tox -e measure01
 """
 
 import sys

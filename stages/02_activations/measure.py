@@ -1,6 +1,6 @@
 """Measures what stage 02's lesson tells: what activations cost, where they overflow, saturate and go silent.
 
-python stages/02_activations/measure.py
+tox -e measure02
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Measures what stage 04's lesson tells: where losses overflow, what they keep, how steep they are, how low they go.
 
-python stages/04_losses/measure.py
+tox -e measure04
 """
 
 import sys

@@ -1,6 +1,6 @@
-"""Measures what stage 05's lesson tells: what remembering costs in memory and time, and what computing again saves, on your package.
+"""Measures what stage 05's lesson tells: what remembering costs in memory and time, and what computing again saves.
 
-python stages/05_autograd/measure.py
+tox -e measure05
 """
 
 import gc
@@ -11,9 +11,8 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ.setdefault(
-    "OPENBLAS_NUM_THREADS", "1"
-)  # before NumPy is there: threads that wait for each other blur the figures
+# Before NumPy is there: threads that wait for each other blur the figures.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 

@@ -1,6 +1,6 @@
-"""Measures what stage 07's lesson tells: batches against memory and time, accumulation, warmup, checkpoints, on your package.
+"""Measures what stage 07's lesson tells: batches against memory and time, accumulation, warmup, checkpoints.
 
-python stages/07_training/measure.py
+tox -e measure07
 """
 
 import sys

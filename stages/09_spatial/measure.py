@@ -1,6 +1,6 @@
 """Measures what stage 09's lesson tells: loops against a matrix product, columns and caches, where a CNN's time goes.
 
-python stages/09_spatial/measure.py
+tox -e measure09
 """
 
 import os
@@ -79,7 +79,8 @@ def blocks() -> list[tuple[int, float]]:
     layer, x, usual = Conv2d(32, 64, 3, padding=1), images(64, 32, 16, 16), windows.BLOCK
     found = []
     print(
-        f"\nHow many columns at a time: both ways of that layer, N = 64, {column_bytes(x.shape, 3, padding=1) / 1e6:.0f} MB of columns in all"
+        "\nHow many columns at a time: both ways of that layer, N = 64, "
+        f"{column_bytes(x.shape, 3, padding=1) / 1e6:.0f} MB of columns in all"
     )
     print(f"{'block':>12}{'samples':>10}{'there':>12}{'back':>12}")
     for exponent in (16, 17, 18, 19, 20, 22, 24):

@@ -17,7 +17,7 @@ from tinytorch.core.rng import generator
 from tinytorch.core.rules import RULES, Function
 from tinytorch.core.tensor import Tensor, plug_in, recording
 
-__all__ = ["Function", "accumulate", "checkpoint", "no_grad", "recompute", "record", "topological_order", "unbroadcast"]
+__all__ = ["accumulate", "checkpoint", "no_grad", "recompute", "record", "topological_order", "unbroadcast"]
 
 # The tape
 

@@ -49,3 +49,8 @@ def records(numbers: list[int]) -> int:
 def bench() -> int:
     """Run the benchmarks, which live outside of the machinery."""
     return subprocess.run([sys.executable, str(ROOT / "benchmarks" / "run.py")], cwd=ROOT, check=False).returncode
+
+
+def tests(arguments: list[str]) -> int:
+    """Run the tests of the workshop itself."""
+    return subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=ROOT, check=False).returncode
