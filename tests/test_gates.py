@@ -1,5 +1,5 @@
-"""The rules of gates, each held for every gate: zero work scores zero, right code passes, wrong code fails, and the right
-one is blamed. What takes one judgement for each mistake or stub is looked at in samples every day, and whole by `--full`.
+"""The rules of gates, each held for every gate: zero work scores zero, right code passes, wrong code fails, and the
+right one is blamed. What takes a judgement for each mistake is looked at in samples every day, and whole by `--full`.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def observation(value: Any) -> dict[str, Any]:
 
 
 def is_rich(seen: dict[str, Any]) -> bool:
-    """Whether an observation tells more than that something is missing: no error, no constant, nothing that is 0 or 1."""
+    """Whether an observation tells more than that something is missing: it is no error, and not all 0 or 1."""
     seen = seen.get("no error", seen)
     if "raised" in seen or "is" in seen:
         return False

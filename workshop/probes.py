@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import threading
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -142,7 +143,8 @@ def traced() -> Iterator[None]:
     if not running:
         tracemalloc.start()
     try:
-        yield
+        with unwatched():  # the judge's notes take memory too
+            yield
     finally:
         if not running:
             tracemalloc.stop()
@@ -151,7 +153,7 @@ def traced() -> Iterator[None]:
 def allocated(action: Callable[[], Any]) -> tuple[int, int]:
     """Bytes that `action` allocates: at its height, and those that its result keeps."""
     action()  # what is allocated once, at the first call, is not counted
-    with traced(), unwatched():
+    with traced():
         before = tracemalloc.get_traced_memory()[0]
         tracemalloc.reset_peak()
         result = action()
@@ -165,9 +167,11 @@ def allocated(action: Callable[[], Any]) -> tuple[int, int]:
 @contextmanager
 def unwatched() -> Iterator[None]:
     """Inside, the judge does not note which functions are called: for what is measured, or takes many calls."""
-    before = sys.gettrace()
+    before, before_in_threads = sys.gettrace(), threading.gettrace()
     sys.settrace(None)
+    threading.settrace(None)
     try:
         yield
     finally:
         sys.settrace(before)
+        threading.settrace(before_in_threads)

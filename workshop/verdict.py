@@ -1,4 +1,4 @@
-"""What a gate found: which exercises are right, which are wrong, which wait for others, and what is known of a mistake."""
+"""What a gate found: which exercises are right, wrong or wait for others, and what is known of a mistake."""
 
 from __future__ import annotations
 

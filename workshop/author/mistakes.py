@@ -126,7 +126,7 @@ class Bench:
         self.source = assemble(course, reference(root), course.closure([stage.number]), ())
 
     def judge(self, files: dict[str, str], about: str = "") -> Verdict:
-        """The verdict on a package, without the help of records: by the whole gate, or by what is about one exercise."""
+        """The verdict on a package, without records: by the whole gate, or by what is about one exercise."""
         with scratch_package(files) as folder:
             names = [about] if about else []
             verdict = run_gate(self.course, self.stage, folder, self.root, start=forked, names=names, earlier=False)
