@@ -28,20 +28,7 @@ from milestones.drawing import BLUE, GREEN, ORANGE, RED
 from milestones.m3_data import BATCH, TEST, loader_of, pictures, training_images
 from milestones.m3_drawing import draw_confusion, draw_filters, draw_parameters, draw_time, draw_training
 from milestones.models import CHANNELS, cnn, image_mlp
-from workshop.judging import (
-    Images,
-    Plan,
-    Watched,
-    accuracy,
-    answers,
-    cross_entropy,
-    fingerprint,
-    first_gradient,
-    fit,
-    moved,
-    parameter_count,
-    values,
-)
+from workshop.judging import Images, Plan, Watched, fit, judge, parameter_count, start_of
 from workshop.training_run import Run, main
 
 EPOCHS, RATE, MLP_RATE = 6, 0.005, 0.001
@@ -100,23 +87,11 @@ def train(run: Run) -> None:
 
     tt.manual_seed(run.seed)
     model = cnn(tt)
-    before, gradient = values(model), first_gradient(tt, model, test[:BATCH])
-    trainer = make_trainer(tt, model)
+    start, trainer = start_of(tt, model, test[:BATCH]), make_trainer(tt, model)
     run.go_on(trainer)
     fit(run, "CNN", trainer, planned(run, trainer, training, epochs, RATE), test, partial(run.keep, trainer))
-    logits = answers(tt, model, test)
-    right = accuracy(logits, test.labels)
-    run.metrics |= {
-        "test accuracy": right,
-        "test loss": cross_entropy(logits, test.labels),
-        "training loss": run.epochs[-1]["loss"],
-        "seconds of training": sum(each["seconds"] for each in run.epochs),
-        "parameters": parameter_count(model),
-        "parameters sha256": fingerprint(model),
-    }
-    run.require(f"test images right, % of {len(test):,}", 100 * right, ">", 75)
-    run.require(f"parameters that moved, of {len(before)}", moved(before, model), "==", len(before), full_only=False)
-    run.require("gradient of the first layer at the start, its norm", gradient, ">", 0, full_only=False)
+    logits = judge(run, model, start, test, "test images right", 75)
+    run.metrics["seconds of training"] = sum(each["seconds"] for each in run.epochs)
     run.require("training images that CIFAR10 reads wrong", wrong, "==", 0, full_only=False)
 
     draw_filters(run, model)

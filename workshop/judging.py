@@ -116,6 +116,40 @@ def first_gradient(tt: Any, model: Any, data: Images) -> float:
     return 0.0 if gradient is None else float(np.linalg.norm(gradient))
 
 
+@dataclass(frozen=True)
+class Start:
+    """A model before its training: its parameters, and the norm of the gradient that reached its first layer."""
+
+    values: dict[str, np.ndarray]
+    gradient: float
+
+
+def start_of(tt: Any, model: Any, data: Images) -> Start:
+    """Called before training; `data` is a batch for the gradient."""
+    return Start(values(model), first_gradient(tt, model, data))
+
+
+def judge(run: Run, model: Any, start: Start, test: Images, what: str, bound: float) -> np.ndarray:
+    """Report how good the trained model is: more than `bound` per cent of `test` shall be `what`, "images read".
+
+    Returns:
+        Its logits, (count, 10) float64.
+    """
+    logits, count = answers(run.tinytorch, model, test), len(start.values)
+    right = accuracy(logits, test.labels)
+    run.metrics |= {
+        "test accuracy": right,
+        "test loss": cross_entropy(logits, test.labels),
+        "training loss": run.epochs[-1]["loss"],
+        "parameters": parameter_count(model),
+        "parameters sha256": fingerprint(model),
+    }
+    run.require(f"{what}, % of {len(test):,}", 100 * right, ">", bound)
+    run.require(f"parameters that moved, of {count}", moved(start.values, model), "==", count, full_only=False)
+    run.require("gradient of the first layer at the start, its norm", start.gradient, ">", 0, full_only=False)
+    return logits
+
+
 # Training
 
 
