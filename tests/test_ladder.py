@@ -100,6 +100,7 @@ def test_a_stage_owns_its_files(origin: Path, course: Course) -> None:
 
 
 def test_trees_hold_what_a_student_needs_and_no_more(origin: Path, course: Course, chosen: Stages) -> None:
+    main = files(origin, "main")
     for stage in chosen:
         here = [other for other in course.stages if other.number <= stage.number]
         later = [other for other in course.stages if other.number > stage.number]
@@ -112,7 +113,9 @@ def test_trees_hold_what_a_student_needs_and_no_more(origin: Path, course: Cours
                 own = (*other.files, other.gate, other.records, f"{other.folder}/")
                 assert not [path for path in tree if path.startswith(own)]
             for milestone in course.milestones:
-                assert (milestone.script in tree) == (milestone.stages[-1] <= stage.number)
+                parts = {path for path in main if path.startswith(milestone.prefix)}
+                assert milestone.script in parts
+                assert parts & tree == (parts if milestone.stages[-1] <= stage.number else set())
             for path in (
                 "stages.yaml",
                 "tox.ini",
@@ -124,6 +127,7 @@ def test_trees_hold_what_a_student_needs_and_no_more(origin: Path, course: Cours
                 ".gitignore",
                 "workshop/gate.py",
                 "datasets/manifest.json",
+                "milestones/models.py",
             ):
                 assert path in tree, f"{ref} lacks {path}"
 

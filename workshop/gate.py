@@ -22,7 +22,7 @@ from workshop.verdict import Test, Verdict
 
 IMPORTING = 60  # seconds until the first test
 GRACE = 3  # seconds that a test may take beyond its own limit, before the whole judge is ended
-DEATHS = 4  # a judge that ends in the middle is started again for the tests that are left, so many times
+DEATHS = 8  # a judge that ends in the middle is started again for the tests that are left, so many times
 
 # What a judge's process is told. Without bytecode, since Python takes an edit of the same size within the same second
 # for no edit; without pytest's further plugins and options, since a gate must judge the same on every machine; and with
@@ -127,7 +127,7 @@ def _judged(plan: Plan, root: Path, start: Start) -> tuple[list[Event], str]:
         running = more[-1]["id"] if more and more[-1]["event"] == "begin" and not more[-1]["gate"] else None
         if running is None:
             return events, _early_end(died, more)
-        events.append(_died_in(running, died))
+        events += _died_in(running, died, events)
     return events, "the program ended again and again; the last of it: " + died
 
 
@@ -148,15 +148,16 @@ def _renumbered(more: list[Event], events: list[Event]) -> list[Event]:
     return more
 
 
-def _died_in(test: str, died: str) -> Event:
-    """The event that stands for the end of a test in which the judge died."""
+def _died_in(test: str, died: str, events: list[Event]) -> list[Event]:
+    """The events that stand for the end of a test in which the judge died, and of the others about its exercise."""
     looped = died == "timeout" or "Timeout" in died
     line = "no result: a loop that never ends" if looped else f"the program ended in the middle: {died}"
     kind = "timeout" if looped else "error"
     failure = {"kind": kind, "case": 0, "check": 0, "lines": [line], "seen": {"raised": "died"}, "calls": []}
-    return {
-        "event": "end", "gate": "", "id": test, "failures": [failure], "passing": [], "printed": [], "seconds": 0.0,
-    }  # fmt: skip
+    end = {"event": "end", "gate": "", "failures": [failure], "passing": [], "printed": [], "seconds": 0.0}
+    tests = next(event["tests"] for event in events if event["event"] == "collected" and not event["gate"])
+    about = next(each["exercise"] for each in tests if each["id"] == test)
+    return [end | {"id": each["id"]} for each in tests if each["exercise"] == about and each["id"] not in _done(events)]
 
 
 def _early_end(died: str, events: list[Event]) -> str:

@@ -13,9 +13,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 from tinytorch import Dropout, Linear, Sequential, Tensor, he_normal, manual_seed, xavier_uniform
 from tinytorch.systems.layers import activation_bytes, ensemble_moments, model_bytes, signal_after
-from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 
 random = np.random.default_rng(0)
 

@@ -18,9 +18,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 from tinytorch import Linear, Tanh, Tensor, checkpoint, no_grad
 from tinytorch.systems.autograd import best_segment, count_paths, graph_bytes, in_halves, in_segments, nested_calls
-from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 
 random = np.random.default_rng(0)
 Layers = list[Callable[[Tensor], Tensor]]

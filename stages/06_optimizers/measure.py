@@ -12,6 +12,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 from tinytorch import SGD, AdamW, Optimizer, Tensor
 from tinytorch.systems.optimizers import (
     bias_steps,
@@ -20,7 +21,6 @@ from tinytorch.systems.optimizers import (
     state_bytes,
     training_bytes,
 )
-from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 
 Maker = Callable[..., Optimizer]
 KINDS: dict[str, Maker] = {

@@ -11,6 +11,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 from tinytorch import (
     AdamW,
     CosineSchedule,
@@ -23,7 +24,6 @@ from tinytorch import (
     manual_seed,
 )
 from tinytorch.systems.training import largest_batch, micro_batches, step_peak, travel
-from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 
 Group = list[tuple[np.ndarray, np.ndarray]]
 

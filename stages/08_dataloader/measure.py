@@ -16,12 +16,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 from tinytorch import CIFAR10, MNIST, Compose, DataLoader, Dataset, ImageDataset, RandomCrop, RandomHorizontalFlip
 from tinytorch.data.datasets import normalise
 from tinytorch.data.download import fetch
 from tinytorch.data.loader import collate
 from tinytorch.systems.loader import epoch_peak, epoch_seconds, mapped_pages, version_count, waiting_share
-from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 
 random = np.random.default_rng(0)
 BATCH = 128

@@ -15,6 +15,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 from tinytorch import BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, ReLU, Tensor, conv2d_naive, manual_seed
 from tinytorch.core import windows
 from tinytorch.systems.spatial import (
@@ -24,7 +25,6 @@ from tinytorch.systems.spatial import (
     separable_cost,
     winograd_products,
 )
-from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 
 random = np.random.default_rng(0)
 
