@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tinytorch.config import get_backend
 from tinytorch.core.arrays import as_array
 
 __all__ = ["Tensor", "as_tensor", "floating", "gradient_at", "operands", "plug_in", "recording", "result_of"]

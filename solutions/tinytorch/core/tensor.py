@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tinytorch.config import get_backend
 from tinytorch.core.arrays import as_array
 
 __all__ = ["Tensor", "as_tensor", "floating", "gradient_at", "operands", "plug_in", "recording", "result_of"]
@@ -226,7 +227,7 @@ class Tensor:
         a, b = operands(self, other)
         if a.ndim == 0 or b.ndim == 0 or a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
             raise ValueError(f"matmul: shapes {a.shape} and {b.shape} do not fit: expected (…, m, k) @ (…, k, n)")
-        return result_of("Matmul", a.data @ b.data, a, b)
+        return result_of("Matmul", get_backend().matmul(a.data, b.data), a, b)
 
     # Shape
 
