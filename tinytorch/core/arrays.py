@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["as_array", "number_dtype"]
+__all__ = ["as_array"]
 
 
 def as_array(data: Any, dtype: Any = None) -> np.ndarray:
