@@ -9,11 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import test_gradients
 from test_gradients import normal
-
-tt = test_gradients.tt  # the fixture: the reference, imported for these tests alone
-
 
 # Joining
 
@@ -22,7 +18,7 @@ def test_joining_means_what_it_means_in_pytorch(tt: ModuleType) -> None:
     """Values against NumPy; dtypes as in `+`; nothing is recorded for constants."""
     x, y, whole = tt.Tensor([[1.0, 2.0]]), tt.Tensor(normal(3, 2)), tt.Tensor([[5, 6]])
     for result, expected in [
-        (tt.where(x.data > 1, x, 0), np.array([[0, 2]], np.float32)),
+        (tt.where(x > 1, x, 0), np.array([[0, 2]], np.float32)),
         (tt.where([True, False], whole, x), np.array([[5, 2]], np.float32)),
         (tt.where(tt.Tensor([[True], [False]]), x, whole), np.array([[1, 2], [5, 6]], np.float32)),
         (tt.where(True, 1, 2), np.array(1)),

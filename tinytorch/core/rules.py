@@ -28,7 +28,7 @@ class Function:
     A subclass named `AddBackward` is the rule of the operation "Add". An operation of your own defines
     `forward` as well, and is used as `MyFunction.apply(x)`; what `backward` will need, `forward` leaves in `self`.
 
-    What is remembered is each thread's own affair: `no_grad` in one thread does not stop another from recording.
+    Recording is a matter of each thread: `no_grad` in one of them does not stop another from recording.
 
     Attributes:
         inputs: the tensors that went in; () once the graph is freed.

@@ -28,7 +28,7 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
         ValueError: the shapes do not broadcast; the message names all three.
 
     >>> x = Tensor([1.0, -2.0, 3.0])
-    >>> where(x.data > 0, x, 0.0)
+    >>> where(x > 0, x, 0.0)
     Tensor([1. 0. 3.], dtype=float32)
     """
     condition = np.asarray(condition.data if isinstance(condition, Tensor) else condition)
