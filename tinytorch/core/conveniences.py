@@ -115,7 +115,7 @@ class Conveniences:
     __hash__ = object.__hash__
 
     def __contains__(self, value: Any) -> bool:
-        return bool(np.any(self == value))
+        return bool(np.any(np.asarray(self == value)))
 
     # In place
 
