@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["as_array"]
+__all__ = ["as_array", "number_dtype"]
 
 
 def as_array(data: Any, dtype: Any = None) -> np.ndarray:
     """A new NumPy array of `data`, with the dtype that the package's conventions give it.
 
     Arrays and NumPy scalars keep their dtype (float64 stays float64, integers stay integers), also inside
-    lists, where the first element decides. Python floats become float32, Python integers int64, Python
+    lists of any depth, where the first element decides. Python floats become float32, Python integers int64, Python
     booleans bool; a list that mixes integers with floats holds floats, and an empty list does too.
 
     Args:
@@ -55,3 +55,14 @@ def whole_number(owner: str, name: str, value: Any, least: int) -> int:
     if kind is TypeError or value < least:
         raise kind(f"{owner}: expected {name} to be an integer ≥ {least}, got {value!r}")
     return int(value)
+
+
+def number_dtype(value: Any, like: np.dtype) -> np.dtype | None:
+    """The dtype of a single number beside an array of dtype `like`: the same, or float32 for a float among integers.
+
+    None where `as_array` decides: for anything with axes, and beside booleans.
+    """
+    if np.ndim(value) or like.kind not in "if":
+        return None
+    is_float = isinstance(value, (float, np.floating))
+    return np.dtype(np.float32) if is_float and like.kind == "i" else like
