@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_gradients import tt  # noqa: F401
 
 
 def test_backward_after_forward(tt: ModuleType) -> None:
