@@ -64,6 +64,16 @@ def door_case(name: str, *inputs: Tensor) -> Case:
     return Case(f"the door, {name}", calls(result_of), calls(door_before), difference, DOOR, "the door before", 15)
 
 
+def door_cases() -> list[Case]:
+    """With and without a gradient that somebody wants; and `detach`, which has no inputs."""
+    quiet, wanted = Tensor([1.0]), Tensor([1.0], requires_grad=True)
+    return [
+        door_case("no gradient wanted", quiet, quiet),
+        door_case("a gradient wanted", quiet, wanted),
+        door_case("no inputs"),
+    ]
+
+
 def matmul_case() -> Case:
     """A product too small to hide what asking for it costs."""
     a = np.ones((2, 2), np.float32)
@@ -81,13 +91,8 @@ def matmul_case() -> Case:
 
 def main() -> int:
     """Measure, show, judge."""
-    quiet, wanted = Tensor([1.0]), Tensor([1.0], requires_grad=True)
     too_slow = 0
-    for case in (
-        door_case("no gradient wanted", quiet, quiet),
-        door_case("a gradient wanted", quiet, wanted),
-        door_case("made from nothing"),
-    ):
+    for case in door_cases():
         row = measure(case)
         low, middle, high = row["ratio"]
         ours, theirs = (row[side][1] / CALLS * 1000 for side in ("ours", "theirs"))

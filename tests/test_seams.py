@@ -121,6 +121,13 @@ def test_the_tape_works_beside_watchers(tt: ModuleType) -> None:
     assert x.grad.tolist() == [2.0, 4.0]
 
 
+def test_the_benchmark_compares_equals() -> None:
+    """`benchmarks/seams.py` times the door beside the one before, with the same results."""
+    code = "from benchmarks.seams import door_cases; print([case.difference() for case in door_cases()])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[0.0, 0.0, 0.0]", done.stderr
+
+
 # Memory
 
 

@@ -22,12 +22,19 @@ def values(tensor: Any) -> Any:
 
 def test_numpy_sees_the_numbers(tt: ModuleType) -> None:
     x = tt.Tensor([[1.0, 2.0], [3.0, 4.0]])
-    assert np.asarray(x) is not None and np.shares_memory(np.asarray(x), x.data)
+    assert np.shares_memory(np.asarray(x), x.data)
     assert np.asarray(x).dtype == np.float32 and np.asarray(x, np.float64).dtype == np.float64
     assert not np.shares_memory(np.array(x), x.data)
     assert np.stack([x, x]).shape == (2, 2, 2) and np.stack([x, x]).dtype == np.float32
     assert np.array_equal(x, [[1, 2], [3, 4]]) and not np.array_equal(x, x.T)
     assert np.asarray(tt.Tensor(3)).shape == () and np.asarray(tt.Tensor(3)).dtype == np.int64
+
+
+def test_tensors_in_a_list(tt: ModuleType) -> None:
+    """Their numbers make a new Tensor, of their dtype."""
+    for dtype in (np.float64, np.float32, np.int32):
+        made = tt.Tensor([[tt.Tensor(1.5, dtype=dtype), tt.Tensor(2, dtype=dtype)]])
+        assert made.dtype == dtype and values(made) == [[int(1.5) if dtype is np.int32 else 1.5, 2]]
 
 
 def test_numpy_is_refused_a_view_that_needs_a_copy(tt: ModuleType) -> None:

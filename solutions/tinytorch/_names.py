@@ -2,7 +2,6 @@
 
 NAMES = {
     "as_array": ("tinytorch.core.arrays", 1),
-    "number_dtype": ("tinytorch.core.arrays", 1),
     "Tensor": ("tinytorch.core.tensor", 1),
     "as_tensor": ("tinytorch.core.tensor", 1),
     "floating": ("tinytorch.core.tensor", 1),

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.core import activation_rules, joining  # noqa: F401 - imported for their rules, which enter RULES
+import tinytorch.core.activation_rules
+import tinytorch.core.joining  # noqa: F401 - both are imported for their rules, which enter RULES
 from tinytorch.core.rng import generator
 from tinytorch.core.rules import RULES, Function
 from tinytorch.core.tensor import Tensor, plug_in, recording

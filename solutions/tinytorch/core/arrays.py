@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["as_array", "number_dtype"]
+__all__ = ["as_array"]
 
 
 def as_array(data: Any, dtype: Any = None) -> np.ndarray:
     """A new NumPy array of `data`, with the dtype that the package's conventions give it.
 
-    Arrays and NumPy scalars keep their dtype (float64 stays float64, integers stay integers), also inside
-    lists of any depth, where the first element decides. Python floats become float32, Python integers int64, Python
-    booleans bool; a list that mixes integers with floats holds floats, and an empty list does too.
+    What has a `dtype`, an array, a NumPy scalar or a Tensor, keeps it (float64 stays float64, integers stay integers),
+    also inside lists of any depth, where the first element decides. Python floats become float32, Python integers
+    int64, Python booleans bool; a list that mixes integers with floats holds floats, and an empty list does too.
 
     Args:
         data: a number, a (nested) list or tuple of numbers, or an array. The result never shares its memory.
@@ -39,7 +39,7 @@ def as_array(data: Any, dtype: Any = None) -> np.ndarray:
     first = data
     while isinstance(first, (list, tuple)) and first:
         first = first[0]
-    if dtype is None and not isinstance(first, (np.ndarray, np.generic)):
+    if dtype is None and not hasattr(first, "dtype"):
         dtype = {"f": np.float32, "i": np.int64}.get(kind)
     return np.array(data, dtype=dtype)
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.core import activation_rules, joining  # noqa: F401 - imported for their rules, which enter RULES
+import tinytorch.core.activation_rules
+import tinytorch.core.joining  # noqa: F401 - both are imported for their rules, which enter RULES
 from tinytorch.core.rng import generator
 from tinytorch.core.rules import RULES, Function
 from tinytorch.core.tensor import Tensor, plug_in, recording
@@ -105,7 +106,7 @@ def accumulate(leaf: Tensor, gradient: np.ndarray) -> None:
     if leaf.grad is None:
         leaf.grad = np.array(gradient, dtype=leaf.dtype)
     else:
-        leaf.grad = np.asarray(leaf.grad + gradient, dtype=leaf.dtype)  # NumPy gives a scalar, no array, for 0-d + 0-d
+        leaf.grad = np.asarray(leaf.grad + gradient, dtype=leaf.dtype)
 
 
 def backward(tensor: Tensor, gradient: Any = None) -> None:
