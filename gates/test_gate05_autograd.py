@@ -383,7 +383,7 @@ def test_log_softmax_rule() -> None:
 
 @exercise("CrossEntropyBackward.backward")
 def test_cross_entropy_rule() -> None:
-    """(softmax - goals) / batch, times the gradient that came"""
+    """(softmax - target probabilities) / batch, times the gradient that came"""
     for batch, classes, smoothing in ((4, 3, 0.0), (1, 5, 0.0), (3, 3, 0.2)):
         targets = np.random.default_rng(1).integers(0, classes, batch)
         loss, given = CrossEntropyLoss(smoothing), f"CrossEntropyLoss({smoothing})(x, y), x ({batch}, {classes})"
@@ -984,7 +984,7 @@ def test_memory_is_let_go() -> None:
     given = "hidden = x * 2, result = (hidden * hidden).sum(), del hidden, result.backward()"
     holds(gone[0]() is None and gone[1]() is None, "hidden gone, though result lives", "hidden is still kept", given)
     loss = CrossEntropyLoss()(leaf(np.ones((2, 3))), np.array([0, 1]))
-    saved = weakref.ref(loss.grad_fn.goals)
+    saved = weakref.ref(loss.grad_fn.target_probabilities)
     loss.backward()
     gc.collect()
     given = "loss = CrossEntropyLoss()(x, y), loss.backward()"

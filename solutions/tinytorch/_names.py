@@ -60,7 +60,7 @@ NAMES = {
     "TensorDataset": ("tinytorch.data.loader", 8),
     "collate": ("tinytorch.data.loader", 8),
     "prefetched": ("tinytorch.data.loader", 8),
-    "stream": ("tinytorch.data.loader", 8),
+    "seeded_generator": ("tinytorch.data.loader", 8),
     "Compose": ("tinytorch.data.transforms", 8),
     "RandomCrop": ("tinytorch.data.transforms", 8),
     "RandomHorizontalFlip": ("tinytorch.data.transforms", 8),

@@ -79,12 +79,12 @@ class LogSoftmaxBackward(Function):
 
 class CrossEntropyBackward(Function):
     log_probabilities: np.ndarray
-    goals: np.ndarray
+    target_probabilities: np.ndarray
 
     def backward(self, grad_output: np.ndarray) -> Any:
-        """(softmax - goals) / batch size, times `grad_output`, a single number.
+        """(softmax - target probabilities) / batch size, times `grad_output`, a single number.
 
-        `self.log_probabilities` is (batch, classes); `self.goals`, of the same shape, are the probabilities wanted.
+        `self.log_probabilities` and `self.target_probabilities` are both (batch, classes).
         """
         # >>> stage 05: your code
         raise NotImplementedError("stage 05: CrossEntropyBackward.backward is yours to write, see stages/05_autograd/README.md")

@@ -74,14 +74,15 @@ class LogSoftmaxBackward(Function):
 
 class CrossEntropyBackward(Function):
     log_probabilities: np.ndarray
-    goals: np.ndarray
+    target_probabilities: np.ndarray
 
     def backward(self, grad_output: np.ndarray) -> Any:
-        """(softmax - goals) / batch size, times `grad_output`, a single number.
+        """(softmax - target probabilities) / batch size, times `grad_output`, a single number.
 
-        `self.log_probabilities` is (batch, classes); `self.goals`, of the same shape, are the probabilities wanted.
+        `self.log_probabilities` and `self.target_probabilities` are both (batch, classes).
         """
-        return (np.exp(self.log_probabilities) - self.goals) * (grad_output / len(self.goals))
+        targets = self.target_probabilities
+        return (np.exp(self.log_probabilities) - targets) * (grad_output / len(targets))
 
 
 class BinaryCrossEntropyBackward(Function):
