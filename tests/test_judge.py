@@ -1,4 +1,4 @@
-"""What a student is told by a gate: of code that loops, crashes, stops for the debugger, or is wrong in an earlier stage."""
+"""What a student is told of code that loops, crashes, stops for the debugger, or is wrong in an earlier stage."""
 
 from __future__ import annotations
 
