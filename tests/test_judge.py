@@ -25,7 +25,7 @@ SOURCE = reference(ROOT)
 def judged(
     number: int, bodies: dict[str, str] | None = None, stubs: set[str] | None = None, **options: object
 ) -> Verdict:
-    """The gate's verdict on the reference with these bodies, one statement each, in place of those of some exercises."""
+    """The gate's verdict on the reference with these bodies, of one statement each, for some exercises."""
     stage = COURSE.stage(number)
     files = assemble(COURSE, SOURCE, COURSE.closure([number]), ())
     for one in (COURSE.stage(n) for n in COURSE.closure([number])):
