@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import select
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -86,9 +90,6 @@ def test_a_judge_ends_with_its_parent() -> None:
 
 
 def ended(pid: int) -> bool:
-    import os
-    import time
-
     for _ in range(100):
         try:
             os.kill(pid, 0)
@@ -146,3 +147,42 @@ def test_what_an_earlier_stage_does_wrong_is_not_blamed_on_this_one() -> None:
 def test_what_is_unwritten_in_an_earlier_stage_is_waited_for() -> None:
     verdict = judged(3, stubs={"Tensor.matmul"}, names=["Linear"])
     assert verdict.wrong == frozenset() and said(verdict, "Linear.forward") == "waits for Tensor.matmul"
+
+
+def test_the_debugger_works_at_a_terminal(tmp_path: Path) -> None:
+    """`tox -e gate02 -- --pdb ReLU`: the prompt comes, answers, and the gate goes on to its verdict."""
+    if os.name == "nt":
+        return  # no pseudo-terminals there
+    import pty
+
+    stage = COURSE.stage(2)
+    files = assemble(COURSE, SOURCE, COURSE.closure([2]), ())
+    files = doing_nothing(stage.exercise("ReLU.forward"), "breakpoint()", files)
+    with scratch_package(files) as package:
+        ours, theirs = pty.openpty()
+        command = [sys.executable, "-m", "workshop", "gate02", "--package", str(package), "--pdb", "ReLU"]
+        process = subprocess.Popen(command, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs)
+        os.close(theirs)
+        said = read_until(ours, b"(Pdb)")
+        os.write(ours, b"p len(args) * 21\n")
+        said += read_until(ours, b"42")
+        for _ in range(40):  # each further call stops too
+            os.write(ours, b"c\n")
+            if process.poll() is not None:
+                break
+            said += read_until(ours, b"(Pdb)", seconds=2)
+        process.kill()
+        process.wait()
+        said += read_until(ours, b"no more", seconds=1)
+    assert b"gate 02" in said and b"ReLU.forward" in said, said[-2000:]
+
+
+def read_until(terminal: int, wanted: bytes, seconds: float = 20) -> bytes:
+    said, end = b"", time.monotonic() + seconds
+    while wanted not in said and time.monotonic() < end:
+        if select.select([terminal], [], [], 0.2)[0]:
+            try:
+                said += os.read(terminal, 65536)
+            except OSError:  # the other side is gone
+                break
+    return said
