@@ -120,7 +120,8 @@ def ensemble() -> None:
     evaluation = float(layer(Tensor(x), training=False).data @ weights)
     bent = float(np.maximum(outputs, 0).mean())
     print(
-        f"evaluation, one pass: {evaluation:.4f}. Behind a ReLU: ensemble {bent:.4f}, evaluation {max(evaluation, 0):.4f}"
+        f"evaluation, one pass: {evaluation:.4f}. Behind a ReLU: ensemble {bent:.4f}, "
+        f"evaluation {max(evaluation, 0):.4f}"
     )
 
 
