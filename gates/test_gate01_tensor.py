@@ -5,6 +5,8 @@ import tracemalloc
 import numpy as np
 
 from tinytorch import Tensor
+from tinytorch.backends import ComputeBackend
+from tinytorch.config import set_backend
 from tinytorch.core.arrays import as_array
 from tinytorch.core.tensor import result_of
 from tinytorch.systems.tensor import broadcast_bytes, cache_lines, kept_bytes, matmul_flops, tensor_bytes
@@ -48,6 +50,8 @@ def test_arrays_keep_their_dtype() -> None:
     close(as_array([np.array([0.1, 0.2])]), [[0.1, 0.2]], "as_array", "a list with a float64 array", 1e-15, np.float64)
     close(as_array([np.float64(0.1)] * 2), [0.1, 0.1], "as_array", "a list of np.float64 scalars", 1e-15, np.float64)
     close(as_array((np.int32(3),)), [3], "as_array", "a tuple of one np.int32", dtype=np.int32)
+    close(as_array([[np.float64(0.1)]]), [[0.1]], "as_array", "[[np.float64(0.1)]]", 1e-15, np.float64)
+    close(as_array([([np.int32(3)],)]), [[[3]]], "as_array", "[([np.int32(3)],)]", dtype=np.int32)
 
 
 @exercise("as_array")
@@ -263,6 +267,7 @@ def test_matmul_shapes_that_do_not_fit() -> None:
     raises(ValueError, lambda: Tensor(numbers(2, 3)) @ Tensor(numbers(2, 3)), "(2, 3) @ (2, 3)", ["(2, 3)"])
     raises(ValueError, lambda: Tensor(numbers(2, 3)) @ Tensor(numbers(4)), "(2, 3) @ (4,)", ["(2, 3)", "(4,)"])
     raises(ValueError, lambda: Tensor(numbers(2, 3)) @ 2.0, "(2, 3) @ 2.0", ["(2, 3)"])
+    raises(ValueError, lambda: Tensor(2.0) @ Tensor(numbers(2)), "() @ (2,)", ["()", "(2,)"])
     raises(ValueError, lambda: Tensor(numbers(3)) @ Tensor(numbers(2, 3)), "(3,) @ (2, 3)", ["(3,)", "(2, 3)"])
     raises(ValueError, lambda: Tensor(numbers(2, 2, 3)) @ Tensor(numbers(3, 3, 2)), "batches of 2 and 3 matrices")
 
@@ -273,6 +278,24 @@ def test_matmul_through_the_door() -> None:
     for left, right in (((2, 3), (3, 2)), ((3,), (3, 2)), ((2, 3), (3,)), ((4, 2, 3), (3, 2))):
         a, b = Tensor(numbers(*left), requires_grad=True), Tensor(numbers(*right), requires_grad=True)
         through_door(lambda: a @ b, "Matmul", [a, b], given=f"a @ b, shapes {left} and {right}")
+
+
+class Tenfold(ComputeBackend):
+    """Ten times the matrix product, so that one can see who made it."""
+
+    def matmul(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return 10 * np.matmul(a, b)
+
+
+@exercise("Tensor.matmul")
+def test_matmul_asks_the_backend() -> None:
+    """the backend in use computes the product"""
+    before = set_backend(Tenfold())
+    try:
+        result = Tensor([[1.0, 2.0]]) @ Tensor([[3.0], [4.0]])
+    finally:
+        set_backend(before)
+    close(result, [[110.0]], "[[1, 2]] @ [[3], [4]]", "a backend whose products are ten times too large")
 
 
 # Shape
@@ -286,6 +309,7 @@ def test_reshape() -> None:
         close(Tensor(x).reshape(*shape), x.reshape(shape), f"x.reshape{shape}", "x = 0 … 11", 0.0)
         close(Tensor(x).reshape(shape), x.reshape(shape), f"x.reshape({shape})", "x = 0 … 11, a tuple", 0.0)
     close(Tensor([5]).reshape(()), 5, "x.reshape(())", "x = Tensor([5])", dtype=np.int64)
+    close(Tensor([[5]]).reshape(), 5, "x.reshape()", "x = Tensor([[5]])", dtype=np.int64)
     close(view(x.reshape(3, 4).T).reshape(2, 6), x.reshape(3, 4).T.reshape(2, 6), "x.T.reshape(2, 6)", "x (3, 4)", 0.0)
 
 
@@ -429,6 +453,10 @@ def check_reduction(name: str) -> None:
                 getattr(Tensor(x), name)(axis=axis, keepdims=keepdims), expected, call, "x (2, 3, 4)", 1e-12, np.float64
             )
     close(getattr(Tensor([3.0]), name)(), 3.0, f"x.{name}()", "x = Tensor([3.0])", dtype=np.float32)
+    for axis in (0, -1):
+        for call, options in ((f"axis={axis}", {}), (f"axis={axis}, keepdims=True", {"keepdims": True})):
+            result = getattr(Tensor(3.0), name)(axis=axis, **options)
+            close(result, 3.0, f"x.{name}({call})", "x = Tensor(3.0), a single number", dtype=np.float32)
     turned = np.swapaxes(x, 0, 2)
     close(
         getattr(view(turned), name)(axis=0), getattr(turned, name)(axis=0), f"x.{name}(axis=0)", "x transposed", 1e-12
@@ -633,6 +661,8 @@ def test_matmul_flops() -> None:
         ((0, 3), (3, 2)),
     ):
         equal(matmul_flops(a, b), counted_flops(a, b), "matmul_flops", f"shapes {a} and {b}")
+    n = 2**21
+    equal(matmul_flops((3, n, n), (n, n)), 3 * 2**64, "matmul_flops", "shapes (3, 2²¹, 2²¹) and (2²¹, 2²¹)")
 
 
 def counted_lines(rows: int, columns: int, itemsize: int, by_rows: bool, line: int) -> int:
@@ -662,6 +692,8 @@ def test_cache_lines() -> None:
         (6, 24, 4, False, 64),
         (6, 64, 8, False, 128),
         (3, 20, 4, True, 32),
+        (0, 5, 4, True, 64),
+        (5, 0, 4, False, 64),
     ):
         rows, columns, itemsize, by_rows, line = case
         walk = "by rows" if by_rows else "by columns"

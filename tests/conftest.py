@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -108,3 +110,17 @@ def clone(origin: Path, tmp_path: Path) -> Callable[..., Path]:
 def author(tmp_path: Path) -> Path:
     """A repository of its own to write in, without stages."""
     return copy_checkout(tmp_path / "author")
+
+
+@pytest.fixture(scope="module")
+def tt() -> Iterator[ModuleType]:
+    """The reference, imported for these tests alone: afterwards no `tinytorch` is loaded, as before."""
+    before = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "tinytorch"}
+    sys.path.insert(0, str(ROOT / "solutions"))
+    package = importlib.import_module("tinytorch")
+    assert package.__file__.startswith(str(ROOT / "solutions"))
+    yield package
+    sys.path.remove(str(ROOT / "solutions"))
+    for name in [name for name in sys.modules if name.split(".")[0] == "tinytorch"]:
+        del sys.modules[name]
+    sys.modules.update(before)

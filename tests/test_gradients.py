@@ -4,7 +4,6 @@ with central differences, and the way back takes time linear in the graph.
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Callable, Iterator
 from types import ModuleType, SimpleNamespace
@@ -12,23 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT
-
-SOLUTIONS = str(ROOT / "solutions")
-
-
-@pytest.fixture(scope="module")
-def tt() -> Iterator[ModuleType]:
-    """The reference, imported for these tests alone: afterwards no `tinytorch` is loaded, as before."""
-    before = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "tinytorch"}
-    sys.path.insert(0, SOLUTIONS)
-    package = importlib.import_module("tinytorch")
-    assert package.__file__.startswith(SOLUTIONS)
-    yield package
-    sys.path.remove(SOLUTIONS)
-    for name in [name for name in sys.modules if name.split(".")[0] == "tinytorch"]:
-        del sys.modules[name]
-    sys.modules.update(before)
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:

@@ -105,7 +105,7 @@ def test_a_syntax_error(first: Path) -> None:
 
 
 def test_an_error_at_import(first: Path) -> None:
-    mend(first, "tinytorch/core/tensor.py", "_recording = True\n", "_recording = True\n[][1]\n")
+    mend(first, "tinytorch/core/tensor.py", "_tape: Any = None", "[][1]\n_tape: Any = None")
     done = run_workshop(first, "gate", "01")
     assert done.returncode == 1 and "IndexError: list index out of range" in done.stdout
     assert re.search(r"tinytorch/core/tensor\.py, line \d+", done.stdout) and "Traceback" not in done.stdout
@@ -113,7 +113,7 @@ def test_an_error_at_import(first: Path) -> None:
 
 @pytest.mark.parametrize("way", ["import sys; sys.exit()", "raise SystemExit(0)", "exit()"])
 def test_exit_at_import(first: Path, way: str) -> None:
-    mend(first, "tinytorch/core/tensor.py", "_recording = True\n", f"_recording = True\n{way}\n")
+    mend(first, "tinytorch/core/tensor.py", "_tape: Any = None", f"{way}\n_tape: Any = None")
     done = run_workshop(first, "gate", "01")
     assert done.returncode == 1 and "tinytorch.core.tensor" in done.stdout and "exit" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr

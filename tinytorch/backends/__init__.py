@@ -29,8 +29,8 @@ def provide(name: str, kernel: Callable[..., np.ndarray]) -> None:
 class ComputeBackend:
     """What every backend can compute. Arrays go in and new arrays come out: no Tensors, and no gradients.
 
-    N samples, C input and O output channels, KH x KW windows; `stride` and `padding` are pairs (height, width), `groups`
-    is a whole number. The caller has made sure that shapes and dtypes fit. A backend only reads its arguments.
+    N samples, C input and O output channels, KH x KW windows; `stride` and `padding` are pairs (height, width), and
+    `groups` is a whole number. The caller has made sure that shapes and dtypes fit. A backend only reads its arguments.
     """
 
     def matmul(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:

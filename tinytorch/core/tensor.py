@@ -12,25 +12,21 @@ from typing import Any
 import numpy as np
 
 from tinytorch.config import get_backend
-from tinytorch.core.arrays import as_array
+from tinytorch.core.arrays import as_array, number_dtype
+from tinytorch.core.conveniences import Conveniences
+from tinytorch.core.door import gradient_at as gradient_at
+from tinytorch.core.door import memory, tell_watchers, watchers
+from tinytorch.core.door import recording as recording
 
-__all__ = ["Tensor", "as_tensor", "floating", "gradient_at", "operands", "plug_in", "recording", "result_of"]
+__all__ = ["Tensor", "as_tensor", "floating", "operands", "plug_in", "result_of"]
 
 _tape: Any = None  # stage 05 plugs itself in here
-_recording = True
 
 
 def plug_in(tape: Any) -> Any:
     """Connect `tape` (anything with `record` and `backward`), and return what was connected before."""
     global _tape
     previous, _tape = _tape, tape
-    return previous
-
-
-def recording(on: bool) -> bool:
-    """Switch the door's memory on or off, and return how it was."""
-    global _recording
-    previous, _recording = _recording, on
     return previous
 
 
@@ -45,39 +41,30 @@ def result_of(op: Any, data: np.ndarray, *inputs: Tensor, **saved: Any) -> Tenso
     """
     result = Tensor.__new__(Tensor)
     result.data = np.asarray(data)
-    result.requires_grad, result.grad, result.grad_fn = False, None, None
-    if _tape is not None and _recording and any(tensor.requires_grad for tensor in inputs):
+    result.requires_grad, result._grad, result.grad_fn = False, None, None
+    if _tape is not None:
+        for tensor in inputs:  # a loop, since `any` of a generator takes longer than all the rest
+            if tensor.requires_grad:
+                _remember(op, result, inputs, saved)
+                break
+    if watchers and op is not None:
+        tell_watchers(op, result, inputs, saved)
+    return result
+
+
+def _remember(op: Any, result: Tensor, inputs: tuple[Tensor, ...], saved: dict[str, Any]) -> None:
+    if memory.on:
         try:
             _tape.record(op, result, inputs, saved)
         except NotImplementedError:  # stage 05 is in the tree, but its `record` is still a stub
             pass
-    return result
-
-
-def gradient_at(function: Any, x: Tensor, gradient: np.ndarray | None = None) -> np.ndarray:
-    """The gradient of `function(x)` for `x`, found without disturbing any graph that `x` is part of.
-
-    Args:
-        gradient: the gradient of the result, of its shape; needed unless the result has one element.
-    """
-    leaf = x.detach()
-    leaf.requires_grad = True
-    before = recording(True)  # even inside no_grad
-    try:
-        function(leaf).backward(gradient)
-    finally:
-        recording(before)
-    return leaf.grad
 
 
 def as_tensor(value: Any, like: Tensor) -> Tensor:
     """`value` as a Tensor. A single number takes the dtype of `like`, unless it is a float among integers."""
     if isinstance(value, Tensor):
         return value
-    if np.ndim(value) or like.dtype.kind not in "if":
-        return Tensor(value)
-    is_float = isinstance(value, (float, np.floating))
-    return Tensor(value, dtype=np.float32 if is_float and like.dtype.kind == "i" else like.dtype)
+    return Tensor(value, dtype=number_dtype(value, like.dtype))
 
 
 def operands(a: Tensor, b: Any) -> tuple[Tensor, Tensor]:
@@ -100,7 +87,7 @@ def _reflected(operation: Any) -> Any:
     return lambda self, other: operation(as_tensor(other, like=self), self)
 
 
-class Tensor:
+class Tensor(Conveniences):
     """An n-dimensional array with a place for its gradient.
 
     Args:
@@ -219,7 +206,8 @@ class Tensor:
 
         (m, k) @ (k, n) -> (m, n). Leading axes are batches and broadcast: (b, m, k) @ (k, n) -> (b, m, n).
         A vector on the left is a row, on the right a column; its axis is dropped from the result. `other` is a
-        Tensor or an array; dtypes meet as in `+`.
+        Tensor or an array; dtypes meet as in `+`. The backend in use multiplies the arrays: call `get_backend().matmul`
+        with both of them. By default it is NumPy's product.
 
         Raises:
             ValueError: the inner lengths k differ, or an operand is a single number; the message names both shapes.
@@ -244,7 +232,8 @@ class Tensor:
         Shares this tensor's memory where the order of its elements in memory allows that.
 
         Args:
-            shape: the new lengths, as numbers or as one tuple; one of them may be -1, which means "the rest".
+            shape: the new lengths, as numbers or as one tuple; one of them may be -1, which means "the rest". No
+                lengths at all make a single number, of shape (): `x.reshape()` is `x.reshape(())`.
 
         Raises:
             ValueError: the number of elements would change; the message names both shapes.
@@ -273,7 +262,8 @@ class Tensor:
         # <<<
 
     # Reductions: `axis` is None (all), a number or a tuple of them; negative axes count from the end. What was reduced
-    # disappears from the shape, or with `keepdims` stays as an axis of length 1.
+    # disappears from the shape, or with `keepdims` stays as an axis of length 1. A single number, of shape (), may be
+    # reduced over axis 0 or -1 too, and keeps its shape; NumPy's `mean` alone does not know that.
 
     def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         """Sum over `axis`; of integers an integer. Door "Sum", saved: axis, keepdims."""

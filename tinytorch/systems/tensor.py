@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from tinytorch.core.tensor import Tensor
@@ -50,7 +52,8 @@ def broadcast_bytes(a: Tensor, b: Tensor) -> int:
 def matmul_flops(a: tuple[int, ...], b: tuple[int, ...]) -> int:
     """Floating-point operations of `(…, m, k) @ (…, k, n)`: 2 m k n for each matrix of the (broadcast) batch.
 
-    Each of the m n results takes k multiplications and, counted generously, k additions.
+    Each of the m n results takes k multiplications and, counted generously, k additions. The number is exact, however
+    large: Python's integers have no end, NumPy's int64 has.
 
     Args:
         a, b: shapes, of two axes or more.
@@ -70,7 +73,7 @@ def cache_lines(rows: int, columns: int, itemsize: int, by_rows: bool, line: int
     a whole row further. The matrix starts at the beginning of a line.
 
     Args:
-        rows, columns: shape of the matrix.
+        rows, columns: shape of the matrix; a matrix without elements takes no fetch.
         itemsize: bytes of one element, which divides `line`.
         by_rows: whether each row is read from left to right, or else each column from top to bottom.
 

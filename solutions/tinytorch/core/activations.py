@@ -7,6 +7,8 @@ makes float32 of integers), and NaN stays NaN. It is returned through the door, 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -16,15 +18,32 @@ from tinytorch.core.tensor import Tensor, floating, gradient_at, result_of
 __all__ = ["GELU", "ReLU", "Sigmoid", "Softmax", "Tanh", "erf", "normal_cdf"]
 
 
-class Activation:
-    """Something that is called with a tensor, and can be asked for the gradient of its last input."""
+def _keeping_input(forward: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, Tensor], Tensor]:
+    """`forward`, which also leaves its input where `backward` finds it."""
 
-    _last_input: Tensor | None = None
-
-    def __call__(self, x: Tensor) -> Tensor:
+    @wraps(forward)
+    def kept(self: Activation, x: Tensor) -> Tensor:
         if not isinstance(x, Tensor):
             raise TypeError(f"{self!r} expected a Tensor, got {type(x).__name__}")
         self._last_input = x.detach()  # the values alone: the graph behind them may be large
+        return forward(self, x)
+
+    return kept
+
+
+class Activation:
+    """Something that is called with a tensor, and can be asked for the gradient of its last input.
+
+    `activation(x)` is `activation.forward(x)`.
+    """
+
+    _last_input: Tensor | None = None
+
+    def __init_subclass__(cls) -> None:
+        if "forward" in vars(cls):
+            cls.forward = _keeping_input(cls.forward)
+
+    def __call__(self, x: Tensor) -> Tensor:
         return self.forward(x)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -141,8 +160,8 @@ class GELU(Activation):
     def forward(self, x: Tensor) -> Tensor:
         """GELU of each element, in the form that `self.approximate` names; door "GELU", saved: approximate.
 
-        `normal_cdf` above is Φ. At 1.0 the exact form gives 0.84134, the tanh form 0.84119. Beware of np.sqrt(2 / np.pi):
-        it is a float64 scalar, and makes float64 of float32 arrays; math.sqrt gives a Python float, which does not.
+        `normal_cdf` above is Φ. At 1.0 the exact form gives 0.84134, the tanh form 0.84119. Beware: np.sqrt(2 / np.pi)
+        is a float64 scalar, and makes float64 of float32 arrays; math.sqrt gives a Python float, which does not.
 
         >>> round(GELU()(Tensor(1.0)).item(), 5), round(GELU("tanh")(Tensor(1.0)).item(), 5)
         (0.84134, 0.84119)
@@ -174,7 +193,7 @@ class Softmax(Activation):
         give NumPy's max an `initial` value for that.
 
         Raises:
-            ValueError: `x` has no axis `dim` (NumPy's AxisError is a ValueError).
+            ValueError: `x` has no axis `dim`; the message names it. NumPy's AxisError is such a ValueError.
 
         >>> Softmax()(Tensor([1000.0, 1000.0]))
         Tensor([0.5 0.5], dtype=float32)

@@ -12,9 +12,9 @@ __all__ = ["as_array"]
 def as_array(data: Any, dtype: Any = None) -> np.ndarray:
     """A new NumPy array of `data`, with the dtype that the package's conventions give it.
 
-    Arrays and NumPy scalars keep their dtype (float64 stays float64, integers stay integers), also inside
-    lists, where the first element decides. Python floats become float32, Python integers int64, Python
-    booleans bool; a list that mixes integers with floats holds floats, and an empty list does too.
+    What has a `dtype`, an array, a NumPy scalar or a Tensor, keeps it (float64 stays float64, integers stay integers),
+    also inside lists of any depth, where the first element decides. Python floats become float32, Python integers
+    int64, Python booleans bool; a list that mixes integers with floats holds floats, and an empty list does too.
 
     Args:
         data: a number, a (nested) list or tuple of numbers, or an array. The result never shares its memory.
@@ -39,6 +39,17 @@ def as_array(data: Any, dtype: Any = None) -> np.ndarray:
     first = data
     while isinstance(first, (list, tuple)) and first:
         first = first[0]
-    if dtype is None and not isinstance(first, (np.ndarray, np.generic)):
+    if dtype is None and not hasattr(first, "dtype"):
         dtype = {"f": np.float32, "i": np.int64}.get(kind)
     return np.array(data, dtype=dtype)
+
+
+def number_dtype(value: Any, like: np.dtype) -> np.dtype | None:
+    """The dtype of a single number beside an array of dtype `like`: the same, or float32 for a float among integers.
+
+    None where `as_array` decides: for anything with axes, and beside booleans.
+    """
+    if np.ndim(value) or like.kind not in "if":
+        return None
+    is_float = isinstance(value, (float, np.floating))
+    return np.dtype(np.float32) if is_float and like.kind == "i" else like

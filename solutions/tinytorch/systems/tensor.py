@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from tinytorch.core.tensor import Tensor
@@ -41,14 +43,15 @@ def broadcast_bytes(a: Tensor, b: Tensor) -> int:
     >>> broadcast_bytes(Tensor(np.zeros((100, 10))), Tensor(np.zeros(10)))
     7920
     """
-    size = int(np.prod(np.broadcast_shapes(a.shape, b.shape)))
+    size = math.prod(np.broadcast_shapes(a.shape, b.shape))
     return (size - a.size) * a.dtype.itemsize + (size - b.size) * b.dtype.itemsize
 
 
 def matmul_flops(a: tuple[int, ...], b: tuple[int, ...]) -> int:
     """Floating-point operations of `(…, m, k) @ (…, k, n)`: 2 m k n for each matrix of the (broadcast) batch.
 
-    Each of the m n results takes k multiplications and, counted generously, k additions.
+    Each of the m n results takes k multiplications and, counted generously, k additions. The number is exact, however
+    large: Python's integers have no end, NumPy's int64 has.
 
     Args:
         a, b: shapes, of two axes or more.
@@ -57,7 +60,7 @@ def matmul_flops(a: tuple[int, ...], b: tuple[int, ...]) -> int:
     48
     """
     batch = np.broadcast_shapes(a[:-2], b[:-2])
-    return 2 * int(np.prod(batch, dtype=np.int64)) * a[-2] * a[-1] * b[-1]
+    return 2 * math.prod(batch) * a[-2] * a[-1] * b[-1]
 
 
 def cache_lines(rows: int, columns: int, itemsize: int, by_rows: bool, line: int = 64) -> int:
@@ -67,7 +70,7 @@ def cache_lines(rows: int, columns: int, itemsize: int, by_rows: bool, line: int
     a whole row further. The matrix starts at the beginning of a line.
 
     Args:
-        rows, columns: shape of the matrix.
+        rows, columns: shape of the matrix; a matrix without elements takes no fetch.
         itemsize: bytes of one element, which divides `line`.
         by_rows: whether each row is read from left to right, or else each column from top to bottom.
 
