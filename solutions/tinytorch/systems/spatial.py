@@ -41,7 +41,7 @@ def column_bytes(images: Sequence[int], kernel_size: Any, stride: Any = 1, paddi
 
 
 def receptive_field(layers: Sequence[tuple[int, int]]) -> int:
-    """How far one number of the result sees after all these layers: from the first pixel that can change it to the last.
+    """How far one number of the result sees after all these layers: from the first pixel that changes it to the last.
 
     Counted along a row or a column of the image. A convolution or a pooling adds its window, less one, at the distance
     at which neighbours of its input stand in the image; its stride makes that distance longer for all layers after it.
@@ -79,10 +79,10 @@ def winograd_products(height: int, width: int) -> int:
     """How many multiplications of an image's number by a weight F(2×2, 3×3) needs, for a result of height × width.
 
     Winograd's algorithm makes the result of a 3 × 3 window in tiles of 2 × 2. For a tile it takes the 4 × 4 numbers of
-    the image that the tile looks at, adds and subtracts among them, multiplies what comes out, number by number, with
-    4 × 4 numbers made of the weights beforehand, and gets the tile from that by adding again. A tile that stands over the
-    edge costs as much as a whole one. One image, one input and one output channel; by definition it is
-    9 · height · width.
+    the image that the tile looks at, adds and subtracts among them, multiplies what comes out, number by number,
+    with 4 × 4 numbers made of the weights beforehand, and gets the tile from that by adding again. A tile that
+    stands over the edge costs as much as a whole one. One image, one input and one output channel; by definition it
+    is 9 · height · width.
 
     Source: Lavin and Gray 2016, "Fast algorithms for convolutional neural networks", arXiv:1509.09308, section 4.1.
 
