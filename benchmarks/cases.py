@@ -21,8 +21,10 @@ sys.path[:0] = [str(ROOT / "solutions"), str(ROOT)]
 
 import tinytorch as tt
 from benchmarks.pairs import Case, Side, measure, quartiles
-from milestones import m3_cnn
-from milestones.m2_mlp import BATCH, HIDDEN, RATE, mlp
+from milestones import m2_mlp, m3_cnn
+from milestones.m3_data import MEAN, STD
+from milestones.models import CHANNELS, HIDDEN, cnn, mlp
+from workshop.judging import values
 
 
 def apart(ours: np.ndarray, theirs: torch.Tensor) -> float:
@@ -48,8 +50,8 @@ class OurMLP:
 
     def __init__(self) -> None:
         tt.manual_seed(0)
-        self.model, self.loss_fn = mlp(tt), tt.CrossEntropyLoss()
-        self.optimizer = tt.AdamW(self.model.parameters(), lr=RATE)
+        self.model, self.loss_fn = mlp(tt, *m2_mlp.SIZES), tt.CrossEntropyLoss()
+        self.optimizer = tt.AdamW(self.model.parameters(), lr=m2_mlp.RATE)
         self.x, self.y = batch()
         self.loss: Any = None
 
@@ -79,7 +81,7 @@ class TheirMLP(OurMLP):
             for name, parameter in self.model.named_parameters():
                 parameter.copy_(torch.from_numpy(dict(ours.model.named_parameters())[name].data.T))
         self.loss_fn = torch.nn.CrossEntropyLoss()
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=RATE)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=m2_mlp.RATE)
         self.x, self.y = batch()
         self.loss = None
 
@@ -90,8 +92,8 @@ class TheirMLP(OurMLP):
 def batch() -> tuple[np.ndarray, np.ndarray]:
     """As many pixels as a batch of milestone 2 has, as dark as MNIST's: 19 % of them are not 0."""
     rng = np.random.default_rng(2)
-    x = rng.random((BATCH, 784), np.float32) * (rng.random((BATCH, 784)) < 0.19)
-    return x.astype(np.float32), rng.integers(0, 10, BATCH)
+    x = rng.random((m2_mlp.BATCH, 784), np.float32) * (rng.random((m2_mlp.BATCH, 784)) < 0.19)
+    return x.astype(np.float32), rng.integers(0, 10, m2_mlp.BATCH)
 
 
 def mlp_case(part: str, asked: float | None = None) -> Case:
@@ -120,7 +122,7 @@ class OurCNN(OurMLP):
 
     def __init__(self) -> None:
         tt.manual_seed(0)
-        self.model, self.loss_fn = m3_cnn.cnn(tt), tt.CrossEntropyLoss()
+        self.model, self.loss_fn = cnn(tt), tt.CrossEntropyLoss()
         self.optimizer = tt.AdamW(self.model.parameters(), lr=m3_cnn.RATE)
         self.x, self.y = pictures()
         self.loss = None
@@ -131,14 +133,14 @@ class TheirCNN(TheirMLP):
 
     def __init__(self, ours: OurCNN) -> None:
         layers: list[torch.nn.Module] = []
-        for before, after in zip((3, *m3_cnn.CHANNELS), m3_cnn.CHANNELS):
+        for before, after in zip((3, *CHANNELS), CHANNELS):
             layers += [torch.nn.Conv2d(before, after, 3, padding=1, bias=False), torch.nn.BatchNorm2d(after)]
             layers += [torch.nn.ReLU(), torch.nn.MaxPool2d(2)]
-        self.model = torch.nn.Sequential(*layers, torch.nn.Flatten(), torch.nn.Linear(m3_cnn.CHANNELS[-1] * 16, 10))
-        values = m3_cnn.values(ours.model)
+        self.model = torch.nn.Sequential(*layers, torch.nn.Flatten(), torch.nn.Linear(CHANNELS[-1] * 16, 10))
+        weights = values(ours.model)
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
-                value = values[name]
+                value = weights[name]
                 parameter.copy_(torch.from_numpy(value.T if value.ndim == 2 else value))
         self.loss_fn = torch.nn.CrossEntropyLoss()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=m3_cnn.RATE)
@@ -183,10 +185,10 @@ def convolution() -> Case:
 
 
 def loading(pairs: int = 5, steps: int = 20) -> dict[str, Any]:
-    """The share of a CNN's training time that it waits for batches, with and without prefetch; a row as of `measure`."""
+    """The share of a CNN's training time that is spent waiting for batches, with and without prefetch; a row."""
     rng = np.random.default_rng(5)
     images = rng.integers(0, 256, (steps * m3_cnn.BATCH, 3, 32, 32), np.uint8)
-    data = tt.ImageDataset(images, rng.integers(0, 10, len(images)), tt.RandomHorizontalFlip(), m3_cnn.MEAN, m3_cnn.STD)
+    data = tt.ImageDataset(images, rng.integers(0, 10, len(images)), tt.RandomHorizontalFlip(), MEAN, STD)
     ours = OurCNN()
 
     def loader(prefetch: int) -> Any:

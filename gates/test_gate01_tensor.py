@@ -10,7 +10,8 @@ from tinytorch.config import set_backend
 from tinytorch.core.arrays import as_array
 from tinytorch.core.tensor import result_of
 from tinytorch.systems.tensor import broadcast_bytes, cache_lines, kept_bytes, matmul_flops, tensor_bytes
-from workshop.checks import at_the_door, close, equal, exercise, holds, raises, through_door
+from workshop.checks import close, equal, exercise, holds, raises
+from workshop.probes import at_the_door, through_door
 
 
 def numbers(*shape: int, seed: int = 0) -> np.ndarray:

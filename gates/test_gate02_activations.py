@@ -9,7 +9,8 @@ import numpy as np
 from tinytorch import GELU, ReLU, Sigmoid, Softmax, Tanh, Tensor
 from tinytorch.core.tensor import result_of
 from tinytorch.systems.activations import dead_units, gelu_error, relu_sparsity, saturation_point, sparse_bytes
-from workshop.checks import at_the_door, close, equal, exercise, holds, raises, through_door
+from workshop.checks import close, equal, exercise, holds, raises
+from workshop.probes import at_the_door, through_door
 
 NAN, INF = math.nan, math.inf
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from tinytorch import BinaryCrossEntropyLoss, CrossEntropyLoss, MSELoss, Tensor, log_softmax, plug_in, result_of
 from tinytorch.systems.losses import entropy, kl_divergence, log_sum_exp, loss_bytes
-from workshop.checks import close, equal, exercise, holds, raises, through_door
+from workshop.checks import close, equal, exercise, holds, raises
+from workshop.probes import through_door
 
 
 def numbers(*shape: int, seed: int = 0) -> np.ndarray:
@@ -268,43 +269,52 @@ def test_bce_through_the_door() -> None:
     saved_array(lambda: loss(p, Tensor([1, 0])), "targets", np.array([1, 0], np.float32), "targets = Tensor([1, 0])")
 
 
-# Cross-entropy: goals
+# Cross-entropy: target probabilities
 
 
-@exercise("CrossEntropyLoss.goals")
-def test_goals() -> None:
+@exercise("CrossEntropyLoss.target_probabilities")
+def test_target_probabilities() -> None:
     """1 at the right class, 0 elsewhere, in the dtype of the logits"""
     for dtype in ("float32", "float64"):
-        goals = CrossEntropyLoss().goals(np.array([2, 0, 2, 1]), np.full((4, 3), 5.0, dtype))
+        targets = CrossEntropyLoss().target_probabilities(np.array([2, 0, 2, 1]), np.full((4, 3), 5.0, dtype))
         expected = [[0, 0, 1], [1, 0, 0], [0, 0, 1], [0, 1, 0]]
-        close(goals, expected, "goals", f"classes [2, 0, 2, 1], logits (4, 3) {dtype}", 0.0, np.dtype(dtype))
+        close(
+            targets,
+            expected,
+            "target_probabilities",
+            f"classes [2, 0, 2, 1], logits (4, 3) {dtype}",
+            0.0,
+            np.dtype(dtype),
+        )
 
 
-@exercise("CrossEntropyLoss.goals")
-def test_goals_of_small_integers() -> None:
+@exercise("CrossEntropyLoss.target_probabilities")
+def test_target_probabilities_of_small_integers() -> None:
     """classes of any integer dtype"""
     for dtype in ("uint8", "int32"):
-        goals = CrossEntropyLoss().goals(np.array([1, 0], dtype), np.zeros((2, 2)))
-        close(goals, [[0, 1], [1, 0]], "goals", f"classes [1, 0] of {dtype}, logits (2, 2)", 0.0)
+        targets = CrossEntropyLoss().target_probabilities(np.array([1, 0], dtype), np.zeros((2, 2)))
+        close(targets, [[0, 1], [1, 0]], "target_probabilities", f"classes [1, 0] of {dtype}, logits (2, 2)", 0.0)
 
 
-@exercise("CrossEntropyLoss.goals")
-def test_goals_smoothed() -> None:
+@exercise("CrossEntropyLoss.target_probabilities")
+def test_target_probabilities_smoothed() -> None:
     """ε is shared by all classes alike, the right one among them, and each row sums to 1"""
-    goals = CrossEntropyLoss(label_smoothing=0.2).goals(np.array([3, 0]), np.zeros((2, 4)))
+    targets = CrossEntropyLoss(label_smoothing=0.2).target_probabilities(np.array([3, 0]), np.zeros((2, 4)))
     given = "ε = 0.2, classes [3, 0], logits (2, 4)"
-    close(goals, [[0.05, 0.05, 0.05, 0.85], [0.85, 0.05, 0.05, 0.05]], "goals", given, 1e-12, np.float64)
-    goals = CrossEntropyLoss(label_smoothing=1.0).goals(np.array([1]), np.zeros((1, 5)))
-    close(goals, np.full((1, 5), 0.2), "goals", "ε = 1, classes [1], logits (1, 5)", 1e-12)
+    close(
+        targets, [[0.05, 0.05, 0.05, 0.85], [0.85, 0.05, 0.05, 0.05]], "target_probabilities", given, 1e-12, np.float64
+    )
+    targets = CrossEntropyLoss(label_smoothing=1.0).target_probabilities(np.array([1]), np.zeros((1, 5)))
+    close(targets, np.full((1, 5), 0.2), "target_probabilities", "ε = 1, classes [1], logits (1, 5)", 1e-12)
 
 
-@exercise("CrossEntropyLoss.goals")
-def test_goals_change_nothing() -> None:
+@exercise("CrossEntropyLoss.target_probabilities")
+def test_target_probabilities_change_nothing() -> None:
     """classes and logits stay as they are"""
     classes, logits = np.array([1, 0]), np.full((2, 3), 5.0)
-    CrossEntropyLoss(0.1).goals(classes, logits)
-    close(classes, [1, 0], "classes afterwards", "goals(classes, logits)", 0.0)
-    close(logits, np.full((2, 3), 5.0), "logits afterwards", "goals(classes, logits)", 0.0)
+    CrossEntropyLoss(0.1).target_probabilities(classes, logits)
+    close(classes, [1, 0], "classes afterwards", "target_probabilities(classes, logits)", 0.0)
+    close(logits, np.full((2, 3), 5.0), "logits afterwards", "target_probabilities(classes, logits)", 0.0)
 
 
 # Cross-entropy: the loss
@@ -416,13 +426,13 @@ def test_cross_entropy_changes_nothing() -> None:
 
 @exercise("CrossEntropyLoss.forward")
 def test_cross_entropy_through_the_door() -> None:
-    """returned through the door, made from the logits, with log_probabilities and goals"""
+    """returned through the door, made from the logits, with log_probabilities and target_probabilities"""
     logits, loss = Tensor(numbers(3, 4), requires_grad=True), CrossEntropyLoss(0.2)
-    given, words = "CrossEntropyLoss(0.2)(logits, [1, 0, 3])", ["log_probabilities", "goals"]
+    given, words = "CrossEntropyLoss(0.2)(logits, [1, 0, 3])", ["log_probabilities", "target_probabilities"]
     through_door(lambda: loss(logits, [1, 0, 3]), "CrossEntropy", [logits], words, given=given)
     saved_array(lambda: loss(logits, [1, 0, 3]), "log_probabilities", expected_log_softmax(logits.data), given)
     wanted = np.full((3, 4), 0.05) + 0.8 * np.eye(4)[[1, 0, 3]]
-    saved_array(lambda: loss(logits, [1, 0, 3]), "goals", wanted, given)
+    saved_array(lambda: loss(logits, [1, 0, 3]), "target_probabilities", wanted, given)
 
 
 # Systems
@@ -468,19 +478,19 @@ def test_log_sum_exp_of_nothing() -> None:
 
 
 def composed_loss(logits: Tensor, classes: np.ndarray) -> Tensor:
-    goals = Tensor(np.eye(logits.shape[1], dtype=logits.dtype)[classes])
+    targets = Tensor(np.eye(logits.shape[1], dtype=logits.dtype)[classes])
     shifted = logits - logits.max(axis=1, keepdims=True)
     powers = shifted.exp()
     probabilities = powers / powers.sum(axis=1, keepdims=True)
-    return -(probabilities.log() * goals).sum() / len(classes)
+    return -(probabilities.log() * targets).sum() / len(classes)
 
 
 def fused_loss(logits: Tensor, classes: np.ndarray) -> Tensor:
-    goals = np.eye(logits.shape[1], dtype=logits.dtype)[classes]
+    targets = np.eye(logits.shape[1], dtype=logits.dtype)[classes]
     shifted = logits.data - logits.data.max(axis=1, keepdims=True)
     logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    loss = -(goals * logs).sum() / len(classes)
-    return result_of("CrossEntropy", loss, logits, log_probabilities=logs, goals=goals)
+    loss = -(targets * logs).sum() / len(classes)
+    return result_of("CrossEntropy", loss, logits, log_probabilities=logs, target_probabilities=targets)
 
 
 @exercise("loss_bytes")
@@ -587,3 +597,40 @@ def test_kl_of_zeros() -> None:
 def test_kl_of_other_lengths() -> None:
     """distributions of different lengths are refused"""
     raises(ValueError, lambda: kl_divergence([0.5, 0.5], [0.5, 0.25, 0.25]), "p of 2 outcomes, q of 3", ["2", "3"])
+
+
+# Shapes, dtypes and gradients at the edge
+
+
+@exercise("log_softmax")
+def test_log_softmax_of_nothing() -> None:
+    """an empty tensor stays empty, whichever axis has no elements"""
+    for shape, dim in (((2, 0), -1), ((0, 3), 0), ((0, 3), 1), ((0,), 0)):
+        x = Tensor(np.zeros(shape, np.float32))
+        given = f"log_softmax(x, dim={dim}), x of shape {shape}"
+        close(log_softmax(x, dim=dim), np.zeros(shape), "the result", given, dtype=np.float32)
+
+
+@exercise("MSELoss.forward")
+def test_mse_of_integer_predictions() -> None:
+    """predictions of integers are compared as floats with targets between them"""
+    for targets in ([0.5, 3.0], np.array([0.5, 3.0]), Tensor([0.5, 3.0])):
+        given = f"predictions = Tensor([0, 1]), targets = {targets!r}"
+        close(MSELoss()(Tensor([0, 1]), targets), 2.125, "the loss", given, dtype=np.float32)
+
+
+@exercise("MSELoss.forward")
+def test_gradient_reaches_the_targets() -> None:
+    """targets that require a gradient are among what the loss was made from"""
+    p, t = Tensor([1.0, 2.0]), Tensor([0.0, 1.0], requires_grad=True)
+    _, kept = run_with_tape(lambda: MSELoss()(p, t))
+    used = any(source is t for step in kept for source in step.inputs)
+    holds(used, "an operation on the targets themselves", "none", "MSELoss()(p, t), t requires a gradient")
+
+
+@exercise("BinaryCrossEntropyLoss.forward")
+def test_bce_of_integer_predictions() -> None:
+    """predictions of integers are compared as floats with targets between them"""
+    for targets in ([0.25, 1.0], np.array([0.25, 1.0]), Tensor([0.25, 1.0])):
+        given = f"predictions = Tensor([0, 1]), targets = {targets!r}"
+        close(BinaryCrossEntropyLoss()(Tensor([0, 1]), targets), 12.5, "the loss", given, dtype=np.float32)

@@ -23,15 +23,20 @@ from tinytorch import (
     Softmax,
     Tanh,
     Tensor,
+    cat,
     log_softmax,
     manual_seed,
+    set_backend,
+    stack,
+    where,
 )
 from tinytorch.core.autograd import accumulate, checkpoint, no_grad, recompute, record, topological_order, unbroadcast
 from tinytorch.core.rng import generator
 from tinytorch.core.rules import RULES, Function
 from tinytorch.core.tensor import plug_in, recording
 from tinytorch.systems.autograd import best_segment, count_paths, graph_bytes, in_halves, in_segments, nested_calls
-from workshop.checks import close, equal, exercise, gradients_match, holds, raises
+from workshop.checks import close, equal, exercise, holds, raises
+from workshop.probes import gradients_match
 
 
 def numbers(*shape: int, seed: int = 0) -> np.ndarray:
@@ -378,7 +383,7 @@ def test_log_softmax_rule() -> None:
 
 @exercise("CrossEntropyBackward.backward")
 def test_cross_entropy_rule() -> None:
-    """(softmax - goals) / batch, times the gradient that came"""
+    """(softmax - target probabilities) / batch, times the gradient that came"""
     for batch, classes, smoothing in ((4, 3, 0.0), (1, 5, 0.0), (3, 3, 0.2)):
         targets = np.random.default_rng(1).integers(0, classes, batch)
         loss, given = CrossEntropyLoss(smoothing), f"CrossEntropyLoss({smoothing})(x, y), x ({batch}, {classes})"
@@ -568,7 +573,7 @@ def test_order_of_a_long_chain() -> None:
 
 
 def watched_sum(limit: int) -> type[Function]:
-    """a + b as an operation that counts its visitors, and objects when `inputs` was looked at more than `limit` times."""
+    """a + b as an operation that counts its visitors, and objects when `inputs` was looked at over `limit` times."""
 
     class Watched(Function):
         looks = asked = 0
@@ -979,7 +984,7 @@ def test_memory_is_let_go() -> None:
     given = "hidden = x * 2, result = (hidden * hidden).sum(), del hidden, result.backward()"
     holds(gone[0]() is None and gone[1]() is None, "hidden gone, though result lives", "hidden is still kept", given)
     loss = CrossEntropyLoss()(leaf(np.ones((2, 3))), np.array([0, 1]))
-    saved = weakref.ref(loss.grad_fn.goals)
+    saved = weakref.ref(loss.grad_fn.target_probabilities)
     loss.backward()
     gc.collect()
     given = "loss = CrossEntropyLoss()(x, y), loss.backward()"
@@ -1010,8 +1015,8 @@ def test_dtypes() -> None:
     close(y.grad, [1.0, 2.0], "y.grad", "(x * y).sum(), x float32, y float64", dtype=np.float64)
 
 
-# Operations whose shapes or memory layouts bite, each through the whole engine. Single numbers are made large: the upstream
-# gradient that `gradients_match` draws for them is small.
+# Operations whose shapes or memory layouts bite, each through the whole engine. Single numbers are made large: the
+# upstream gradient that `gradients_match` draws for them is small.
 COMPOSED: tuple[tuple[str, Callable[..., Tensor], tuple[np.ndarray, ...]], ...] = (
     ("1 + x", lambda x: 1 + x, (numbers(3),)),
     ("1 - x", lambda x: 1 - x, (numbers(3),)),
@@ -1623,3 +1628,173 @@ def test_nested_calls() -> None:
     for layers in (1, 2, 3, 4, 5, 8, 13, 16):
         answer = nested_calls(layers)
         equal(answer, counted_calls(layers), "nested_calls", f"{layers} layers, in halves")
+
+
+# Joining
+
+
+@exercise("WhereBackward.backward")
+def test_where_rule() -> None:
+    """each side gets the gradient where it was chosen, and exactly 0 elsewhere"""
+    chosen, given = np.array([True, False, True]), "where([True, False, True], x, y), x = [1, 2, 3], y = [4, 5, 6]"
+    example(
+        lambda a, b: where(chosen, a, b),
+        [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]],
+        [1.0, 10.0, 100.0],
+        [[1.0, 0.0, 100.0], [0.0, 10.0, 0.0]],
+        given,
+    )
+    mask = numbers(2, 3, seed=2) > 0
+    rule_matches(lambda a, b: where(mask, a, b), numbers(2, 3), numbers(2, 3, seed=1), given="where(c, x, y), (2, 3)")
+    upstream = [np.inf, np.nan, -np.inf]
+    from_x, from_y = answer_of(lambda a, b: where(chosen, a, b), leaf(np.ones(3)), leaf(np.ones(3)), upstream=upstream)
+    close(from_x, [np.inf, 0.0, -np.inf], "gradient of x", f"{given}, upstream [inf, nan, -inf]")
+    close(from_y, [0.0, np.nan, 0.0], "gradient of y", f"{given}, upstream [inf, nan, -inf]")
+
+
+@exercise("CatBackward.backward")
+def test_cat_rule() -> None:
+    """each input gets the part of the gradient that it filled, along the axis of the joining"""
+    given = "cat([x, y]), x = [1], y = [2, 3]"
+    example(lambda a, b: cat([a, b]), [[1.0], [2.0, 3.0]], [1.0, 10.0, 100.0], [[1.0], [10.0, 100.0]], given)
+    shapes = (((2, 3), (4, 3), (3, 3), 0), ((2, 1), (2, 3), (2, 2), 1), ((2, 2, 1), (2, 0, 1), (2, 2, 1), -2))
+    for *three, axis in shapes:
+        arrays, given = [numbers(*shape, seed=seed) for seed, shape in enumerate(three)], f"cat([x, y, z], {axis}), "
+        rule_matches(lambda *parts: cat(parts, axis), *arrays, given=given + f"shapes {three}")
+
+
+@exercise("StackBackward.backward")
+def test_stack_rule() -> None:
+    """each input gets its slice of the gradient, without the new axis"""
+    upstream, given = [[1.0, 10.0], [100.0, 1000.0]], "stack([x, y], axis=1), x = [1, 2], y = [3, 4]"
+    example(lambda a, b: stack([a, b], 1), [[1.0, 2.0], [3.0, 4.0]], upstream, [[1.0, 100.0], [10.0, 1000.0]], given)
+    for axis in (0, 1, 2, -1, -2):
+        arrays = [numbers(2, 3, seed=seed) for seed in range(3)]
+        rule_matches(lambda *parts: stack(parts, axis), *arrays, given=f"stack([x, y, z], {axis}), shapes (2, 3)")
+    rule_matches(lambda *parts: stack(parts), 1.0, 2.0, given="stack([x, y]), x = 1, y = 2")
+
+
+# Corners of rules, engine and counts
+
+
+@exercise("PowBackward.backward")
+def test_pow_rule_where_numbers_end() -> None:
+    """x ** 0 is 1 for every x, so its gradient is 0; a negative power of 0 has an infinite one"""
+    base, given = [np.inf, -np.inf, np.nan, 0.0], "x ** 0, x = [inf, -inf, nan, 0]"
+    close(answer_of(lambda a, b: a**b, leaf(base), Tensor([0.0]))[0], np.zeros(4), "gradient of x", given)
+    _, from_y = answer_of(lambda a, b: a**b, Tensor([0.0]), leaf([-1.0]))
+    close(from_y, [-np.inf], "gradient of y", "x ** y, x = [0], y = [-1]")
+
+
+@exercise("IndexBackward.backward")
+def test_index_rule_with_sequences_inside() -> None:
+    """a list, a tuple or a mask within an index may name a place twice"""
+    inside = ((slice(None), [0, 0]), (0, (1, 1)), (..., np.array([2, 2])), (None, [1, 1]), (np.int64(1), [0, 0]))
+    for index in ([0, 0], *inside):
+        rule_matches(lambda a: a[index], numbers(2, 3), given=f"x[{index}], x (2, 3)")
+    rule_matches(lambda a: a[:, Tensor([2, 0, 2])], numbers(2, 3), given="x[:, Tensor([2, 0, 2])], x (2, 3)")
+    mask = np.array([True, False, True])
+    rule_matches(lambda a: a[1, mask], numbers(2, 3), given="x[1, [True, False, True]], x (2, 3)")
+
+
+class CountingBackend:
+    """NumPy's product, counted."""
+
+    def __init__(self) -> None:
+        self.products = 0
+
+    def matmul(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        self.products += 1
+        return np.matmul(a, b)
+
+
+@exercise("MatmulBackward.backward")
+def test_matmul_rule_asks_the_backend() -> None:
+    """both products come from the backend in use, and no more than those"""
+    for left, right in (((2, 3), (3, 4)), ((3, 4, 2), (1, 2, 1)), ((3,), (3, 4))):
+        with rules_alone():
+            y = leaf(numbers(*left)) @ leaf(numbers(*right))
+        counting = CountingBackend()
+        before = set_backend(counting)
+        try:
+            y.grad_fn.backward(np.ones(y.shape))
+        finally:
+            set_backend(before)
+        equal(counting.products, 2, "products asked from the backend by the rule", f"x @ y, {left} @ {right}")
+
+
+@exercise("unbroadcast")
+def test_unbroadcast_of_one_matrix_for_a_batch() -> None:
+    """a batch of one matrix gets the sum over the batch, and keeps its axis; a number is no vector of one element"""
+    raises(ValueError, lambda: unbroadcast(np.array(1.0), (1,)), "() back to (1,)", mentions=["()", "(1,)"])
+    x, y = numbers(3, 4, 2), numbers(1, 2, 1)
+    gradients_match(lambda a, b: a @ b, x, y, given="x @ y, (3, 4, 2) @ (1, 2, 1)")
+
+
+@exercise("accumulate")
+def test_accumulate_makes_a_new_sum() -> None:
+    """a gradient that somebody kept from an earlier pass stays what it was"""
+    x = leaf([1.0, 2.0])
+    accumulate(x, np.array([1.0, 10.0]))
+    kept = x.grad
+    accumulate(x, np.array([2.0, 20.0]))
+    close(kept, [1.0, 10.0], "kept, afterwards", "[1, 10] came for x, kept = x.grad, then [2, 20] came")
+    close(x.grad, [3.0, 30.0], "x.grad", "[1, 10] came for x, kept = x.grad, then [2, 20] came")
+
+
+@exercise("topological_order")
+def test_order_compares_no_function_with_all_others() -> None:
+    """in a chain of 300 the Functions are not compared with one another, pair by pair"""
+
+    class Compared(Function):
+        """-a, which counts how often it is compared."""
+
+        times = 0
+
+        def __eq__(self, other: object) -> bool:
+            Compared.times += 1
+            return self is other
+
+        __hash__ = object.__hash__
+
+        def forward(self, a: np.ndarray) -> np.ndarray:
+            return -a
+
+    y = leaf([1.0])
+    for _ in range(300):
+        y = Compared.apply(y)
+    order = topological_order(y.grad_fn)
+    equal(len(order), 300, "number of Functions in the order", "a chain of 300")
+    expected = "at most 3,000 comparisons of Functions, 10 for each"
+    holds(
+        Compared.times <= 3000, expected, f"{Compared.times:,}: each is looked for among all others", "a chain of 300"
+    )
+
+
+@exercise("graph_bytes")
+def test_graph_bytes_of_a_leaf_used_twice_and_of_a_view() -> None:
+    """a leaf lives without the graph, however often it is used, and so does the array that it looks into"""
+    x = leaf(np.ones(1000))
+    equal(graph_bytes(x + x), 0, "graph_bytes", "x + x")
+    equal(graph_bytes((x + x).exp()), 8000, "graph_bytes", "(x + x).exp(), x of 8000 bytes")
+    view = x.detach()[:10]
+    view.requires_grad = True
+    equal(graph_bytes(view * view), 0, "graph_bytes", "v * v, where the leaf v looks at the first 10 of 1000 numbers")
+
+
+def kept_at_once(layers: int, segment: int) -> int:
+    """The most activations at once, counted segment by segment on the way back."""
+    lengths = [min(segment, layers - start) for start in range(0, layers, segment)]
+    return max(results + length for results, length in enumerate(lengths, 1))
+
+
+@exercise("best_segment")
+def test_best_segment_by_counting() -> None:
+    """for no other segment fewer activations are there at once"""
+    for layers in (15, *range(1, 31), 47, 60, 100):
+        answer, fewest = best_segment(layers), min(kept_at_once(layers, s) for s in range(1, layers + 1))
+        whole = isinstance(answer, (int, np.integer)) and 1 <= answer <= layers
+        holds(whole, f"a whole number from 1 to {layers}", answer, f"best_segment({layers})")
+        kept = kept_at_once(layers, answer)
+        expected = f"a segment that keeps {fewest} activations at once; segments of {answer} keep {kept}"
+        holds(kept == fewest, expected, answer, f"best_segment({layers})")

@@ -4,6 +4,7 @@ import math
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -906,3 +907,55 @@ def test_travel() -> None:
         answer = travel(schedule, epochs, steps)
         close(answer, abs(parameter.data[0]), "travel", f"{given}, gradient 100", 1e-9)
         close(answer, parameter.data[1], "travel", f"{given}, gradient -0.001", 1e-9)
+
+
+# What is refused, and what is exact
+
+
+@exercise("clip_grad_norm")
+def test_clip_refuses_a_norm_that_is_none() -> None:
+    """a max_norm below 0 or NaN is a ValueError, and no gradient is changed; 0 and infinity are taken"""
+    for wrong in (-1.0, math.nan):
+        (a,) = with_gradients([8.0, 6.0])
+        raises(ValueError, lambda: clip_grad_norm([a], wrong), f"gradient [8, 6], max_norm={wrong}")
+        close(a.grad, [8.0, 6.0], "the gradient afterwards", f"max_norm={wrong} was refused", 0.0)
+    (a,) = with_gradients([8.0, 6.0])
+    close(clip_grad_norm([a], math.inf), 10.0, "what it returns", "gradient [8, 6], max_norm=inf", 1e-12)
+    close(a.grad, [8.0, 6.0], "the gradient", "gradient [8, 6], max_norm=inf", 0.0)
+    clip_grad_norm([a], 0.0)
+    close(a.grad, [0.0, 0.0], "the gradient", "gradient [8, 6], max_norm=0", 0.0)
+
+
+@exercise("step_peak")
+def test_step_peak_after_an_error() -> None:
+    """an error in the step comes out, and tracemalloc is as it was before"""
+
+    def fail(group: Any) -> float:
+        raise FloatingPointError("the step fails")
+
+    for before in (False, True):
+        try:
+            if before:
+                tracemalloc.start()
+            given = f"tracemalloc {'ran' if before else 'did not run'} before"
+            step_peak(SimpleNamespace(train_step=lambda group: 0.0), [])
+            equal(tracemalloc.is_tracing(), before, "whether tracemalloc runs", f"{given}, a step that does nothing")
+            raises(FloatingPointError, lambda: step_peak(SimpleNamespace(train_step=fail), []), "a step that fails")
+            equal(tracemalloc.is_tracing(), before, "whether tracemalloc runs", f"{given}, a step that fails")
+        finally:
+            tracemalloc.stop()
+
+
+@exercise("largest_batch")
+def test_largest_batch_is_exact() -> None:
+    """an int, also where the budget is met to the byte and bytes for each sample are a fraction"""
+    draw = np.random.default_rng(5).integers
+    cases = [(203_505, (1, 58_003), (28, 58_021), 218_254)]
+    for samples, growth, beyond in zip(draw(2, 50, 40).tolist(), draw(1, 50, 40).tolist(), draw(1, 9**9, 40).tolist()):
+        budget = 1000 + beyond * growth  # met to the byte by a batch of 7 + beyond · samples
+        cases.append((budget, (7, 1000), (7 + samples, 1000 + growth), 7 + beyond * samples))
+    for budget, small, large, expected in cases:
+        given = f"budget {budget}, measured {small} and {large}"
+        answer = largest_batch(budget, small, large)
+        holds(isinstance(answer, (int, np.integer)), "an int", answer, given)
+        equal(answer, expected, "largest_batch", given)

@@ -25,7 +25,8 @@ from tinytorch.core.convolution import conv2d, conv2d_input_gradient, conv2d_wei
 from tinytorch.core.normalization import batch_statistics
 from tinytorch.core.windows import output_size, window_views
 from tinytorch.systems.spatial import column_bytes, conv_flops, receptive_field, separable_cost, winograd_products
-from workshop.checks import close, equal, exercise, gradients_match, holds, raises, through_door
+from workshop.checks import close, equal, exercise, holds, raises
+from workshop.probes import gradients_match, through_door
 
 
 def numbers(*shape: int, seed: int = 0) -> np.ndarray:

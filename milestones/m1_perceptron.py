@@ -18,13 +18,13 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # started by hand
     sys.path.insert(0, str(ROOT))
 
+from milestones.drawing import BLUE, GREEN, GREY, ORANGE, RED
 from workshop.training_run import Run, main
 
 STEPS = 300
 RATE = 1.0  # learning rate
 MARGIN = 0.08  # no point is closer to the true line
 STARTS = 20  # weights that each activation starts from, in the comparison
-BLUE, RED, GREEN, ORANGE, GREY = "#2166ac", "#b2182b", "#1b9e77", "#d95f02", "#777777"
 
 
 @dataclass(frozen=True)

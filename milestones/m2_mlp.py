@@ -6,13 +6,11 @@ Layers, loss, gradients, optimizer, schedule and training loop are yours. This s
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,35 +25,24 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # started by hand
     sys.path.insert(0, str(ROOT))
 
+from milestones.drawing import BLUE, GREY, ORANGE, mark_height, mark_place
+from milestones.models import HIDDEN, mlp
 from workshop import WorkshopError
+from workshop.judging import Images, Plan, Watched, fit, judge, probabilities, start_of, values
 from workshop.training_run import Run, main
 
-HIDDEN, BATCH, EPOCHS, RATE = 256, 128, 10, 0.002
-BLUE, ORANGE, GREY = "#2166ac", "#d95f02", "#777777"
+BATCH, EPOCHS, RATE = 128, 10, 0.002
+SIZES = 784, HIDDEN, 10
 
 
 # Data
 
 
-@dataclass(frozen=True)
-class Digits:
-    """Images and what they show."""
-
-    images: np.ndarray  # (count, 784) uint8
-    labels: np.ndarray  # (count,) int64
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, chosen: Any) -> Digits:
-        return Digits(self.images[chosen], self.labels[chosen])
-
-
-def digits(run: Run, folder: Path, part: str) -> Digits:
-    """The images and labels of `part`, "train" or "t10k"."""
+def digits(run: Run, folder: Path, part: str) -> Images:
+    """The images, (count, 784), and labels of `part`, "train" or "t10k"."""
     names = f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte"
     images, labels = (from_idx(run.noted(name, (folder / name).read_bytes()), name) for name in names)
-    return Digits(images.reshape(len(images), -1), labels.astype(np.int64))
+    return Images(images.reshape(len(images), -1), labels.astype(np.int64), pixels)
 
 
 def from_idx(content: bytes, name: str) -> np.ndarray:
@@ -67,38 +54,20 @@ def from_idx(content: bytes, name: str) -> np.ndarray:
     return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
 
 
-@dataclass(frozen=True)
-class Batches:
-    """One epoch of batches, shuffled by seed and epoch alone: a resumed run sees what it would have seen."""
-
-    digits: Digits
-    seed: int
-    epoch: int
-    size: int = BATCH
-
-    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.digits))
-        for start in range(0, len(order), self.size):
-            batch = self.digits[order[start : start + self.size]]
-            yield pixels(batch.images), batch.labels
-
-
 def pixels(images: np.ndarray) -> np.ndarray:
     """Grey values from 0 to 1, float32."""
     return np.multiply(images, np.float32(1 / 255), dtype=np.float32)
 
 
-# Model and training
+def batches(data: Images, seed: int, epoch: int, size: int = BATCH) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """One epoch of batches, shuffled by seed and epoch alone: a resumed run sees what it would have seen."""
+    order = np.random.default_rng([seed, epoch]).permutation(len(data))
+    for start in range(0, len(order), size):
+        batch = data[order[start : start + size]]
+        yield batch.inputs, batch.labels
 
 
-def mlp(tt: Any) -> Any:
-    """The milestone's model."""
-    return tt.Sequential(tt.Linear(784, HIDDEN), tt.ReLU(), tt.Linear(HIDDEN, 10))
-
-
-def perceptron(tt: Any) -> Any:
-    """What it is compared with: a single layer."""
-    return tt.Sequential(tt.Linear(784, 10))
+# Training
 
 
 def make_trainer(tt: Any, model: Any, epochs: int) -> Any:
@@ -107,97 +76,6 @@ def make_trainer(tt: Any, model: Any, epochs: int) -> Any:
     return tt.Trainer(
         model, optimizer, Watched(tt.CrossEntropyLoss()), schedule=tt.CosineSchedule(RATE, RATE / 100, epochs)
     )
-
-
-class Watched:
-    """A loss function whose last value the progress bar can see."""
-
-    def __init__(self, loss_fn: Any) -> None:
-        self.loss_fn, self.last = loss_fn, float("nan")
-
-    def __call__(self, predictions: Any, targets: Any) -> Any:
-        loss = self.loss_fn(predictions, targets)
-        self.last = float(loss.data)
-        return loss
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.loss_fn, name)
-
-
-def fit(run: Run, what: str, trainer: Any, data: tuple[Digits, Digits], epochs: int, keep: Callable[..., None]) -> None:
-    """Train with the first of `data` until `epochs` are done, and give `keep` the figures of each."""
-    training, test = data
-    with run.bar(what, epochs * len(training), "images", trainer.epoch * len(training)) as advance:
-
-        def watched(batches: Batches) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-            for inputs, targets in batches:
-                yield inputs, targets
-                advance(len(targets), trainer.loss_fn.last)
-
-        for epoch in range(trainer.epoch, epochs):
-            began = time.perf_counter()
-            loss = trainer.train_epoch(watched(Batches(training, run.seed, epoch)))
-            speed = len(training) / (time.perf_counter() - began)
-            logits = answers(run.tinytorch, trainer.model, test)
-            right, test_loss = accuracy(logits, test), cross_entropy(logits, test)
-            run.say(
-                f"{what}, epoch {epoch + 1:2} of {epochs}: loss {loss:.4f}, {right:.2%} of the test images read, "
-                f"{speed:,.0f} images/s"
-            )
-            keep(loss=float(loss), test_loss=test_loss, test_accuracy=right, speed=speed)
-
-
-# The judge: NumPy only, from the model's logits
-
-
-def answers(tt: Any, model: Any, data: Digits) -> np.ndarray:
-    """The model's logits for all images, (count, 10) float64."""
-    model.eval()
-    with tt.no_grad():
-        parts = [model(tt.Tensor(pixels(data.images[i : i + 1000]))).data for i in range(0, len(data), 1000)]
-    logits = np.concatenate(parts).astype(np.float64)
-    if logits.shape != (len(data), 10):
-        raise ValueError(f"expected logits of shape {(len(data), 10)}, got {logits.shape}")
-    return logits
-
-
-def accuracy(logits: np.ndarray, data: Digits) -> float:
-    """The share of images whose largest logit is the right one; a NaN is never right."""
-    return float((logits.argmax(axis=1) == data.labels)[np.isfinite(logits).all(axis=1)].sum() / len(data))
-
-
-def cross_entropy(logits: np.ndarray, data: Digits) -> float:
-    """The mean of -log of the probability of the right digit."""
-    return float(-np.log(np.maximum(probabilities(logits)[np.arange(len(data)), data.labels], 1e-300)).mean())
-
-
-def probabilities(logits: np.ndarray) -> np.ndarray:
-    """The softmax of each row."""
-    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return weights / weights.sum(axis=1, keepdims=True)
-
-
-def values(model: Any) -> dict[str, np.ndarray]:
-    """A copy of each parameter."""
-    return {name: parameter.data.copy() for name, parameter in model.named_parameters()}
-
-
-def fingerprint(model: Any) -> str:
-    """A hash of all parameters: two runs with the same came to the same model, bit for bit."""
-    digest = hashlib.sha256()
-    for name, array in sorted(values(model).items()):
-        digest.update(name.encode() + array.tobytes())
-    return digest.hexdigest()
-
-
-def first_gradient(tt: Any, model: Any, data: Digits) -> float:
-    """The norm of the gradient that a loss sends to the first layer's weights."""
-    batch = data[:BATCH]
-    tt.CrossEntropyLoss()(model(tt.Tensor(pixels(batch.images))), batch.labels).backward()
-    gradient = model[0].weight.grad
-    for parameter in model.parameters():
-        parameter.grad = None
-    return 0.0 if gradient is None else float(np.linalg.norm(gradient))
 
 
 # The milestone
@@ -213,31 +91,19 @@ def train(run: Run) -> None:
         training, test, epochs = training[:2000], test[:1000], 2
 
     tt.manual_seed(run.seed)
-    model = mlp(tt)
-    before, gradient = values(model), first_gradient(tt, model, training)
-    trainer = make_trainer(tt, model, epochs)
+    model = mlp(tt, *SIZES)
+    start = start_of(tt, model, training[:BATCH])
+    trainer, plan = make_trainer(tt, model, epochs), Plan(partial(batches, training, run.seed), len(training), epochs)
     run.go_on(trainer)
-    fit(run, "MLP", trainer, (training, test), epochs, partial(run.keep, trainer))
-    moved = sum(not np.array_equal(before[name], array) for name, array in values(model).items())
+    fit(run, "MLP", trainer, plan, test, partial(run.keep, trainer))
 
     tt.manual_seed(run.seed)
-    single: list[dict[str, float]] = []
-    other = make_trainer(tt, perceptron(tt), epochs)
-    fit(run, "perceptron", other, (training, test), epochs, lambda **figures: single.append(figures))
-    logits = answers(tt, model, test)
-    right = accuracy(logits, test)
-    run.metrics |= {
-        "test accuracy": right,
-        "test loss": cross_entropy(logits, test),
-        "training loss": run.epochs[-1]["loss"],
-        "perceptron's test accuracy": single[-1]["test_accuracy"],
-        "training images per second": float(np.median([each["speed"] for each in run.epochs])),
-        "parameters": sum(array.size for array in before.values()),
-        "parameters sha256": fingerprint(model),
-    }
-    run.require(f"test images read, % of {len(test):,}", 100 * right, ">", 97)
-    run.require("parameters that moved, of 4", moved, "==", len(before), full_only=False)
-    run.require("gradient of the first layer at the start, its norm", gradient, ">", 0, full_only=False)
+    perceptron = mlp(tt, 784, 10)
+    single = fit(run, "perceptron", make_trainer(tt, perceptron, epochs), plan, test)
+    logits = judge(run, model, start, test, "test images read", 97)
+    run.metrics["perceptron's test accuracy"] = single[-1]["test_accuracy"]
+    median = float(np.median([each["seconds"] for each in run.epochs]))
+    run.metrics["training images per second"] = len(training) / median
 
     draw_training(run, single)
     draw_mistakes(run, logits, test)
@@ -264,22 +130,13 @@ def draw_training(run: Run, single: list[dict[str, float]]) -> None:
             )
         left.set(yscale="log", xlabel="epoch", ylabel="cross-entropy, nats", title="Loss")
         left.legend()
-        right.axhline(3, color=GREY, linestyle=":")
-        right.annotate(
-            "asked: below 3 %",
-            (0.98, 3),
-            (0, 4),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            color=GREY,
-            ha="right",
-        )
+        mark_height(right, 3, "asked: below 3 %", above=True)
         right.set(yscale="log", xlabel="epoch", ylabel="%", title="Test images misread", ylim=(1, None))
         right.set_yticks([1, 2, 3, 5, 10], ["1", "2", "3", "5", "10"])
         right.set_xlim(0.5, len(single) * 1.18)
 
 
-def draw_mistakes(run: Run, logits: np.ndarray, test: Digits) -> None:
+def draw_mistakes(run: Run, logits: np.ndarray, test: Images) -> None:
     """The mistakes that the model was surest of."""
     said, sure = logits.argmax(axis=1), probabilities(logits).max(axis=1)
     wrong = np.flatnonzero(said != test.labels)
@@ -295,17 +152,17 @@ def draw_mistakes(run: Run, logits: np.ndarray, test: Digits) -> None:
         figure.suptitle(f"The {len(worst)} worst of {len(wrong)} misread test images: what each is, what the MLP said")
 
 
-def draw_early_stopping(run: Run, training: Digits) -> None:
+def draw_early_stopping(run: Run, training: Images) -> None:
     """A run on 1 training image in 60, which it soon knows by heart; others, kept apart, tell when to stop."""
     tt, epochs, patience = run.tinytorch, 3 if run.quick else 40, 5
     few, apart = training[: len(training) // 60], training[-(len(training) // 12) :]
     tt.manual_seed(run.seed)
-    model = mlp(tt)
+    model = mlp(tt, *SIZES)
     trainer = tt.Trainer(model, tt.AdamW(model.parameters(), lr=RATE), tt.CrossEntropyLoss())
     stopping, stopped, found = tt.EarlyStopping(patience), None, []
     for epoch in range(1, epochs + 1):
-        loss = trainer.train_epoch(Batches(few, run.seed, epoch, size=32))
-        found.append((loss, *trainer.evaluate(Batches(apart, run.seed, 0, size=1000))))
+        loss = trainer.train_epoch(batches(few, run.seed, epoch, size=32))
+        found.append((loss, *trainer.evaluate(batches(apart, run.seed, 0, size=1000))))
         if stopped is None and stopping.step(found[-1][1]):
             stopped = epoch
     best = stopping.best_epoch + 1  # counted from 1 here
@@ -327,11 +184,11 @@ def draw_early_stopping(run: Run, training: Digits) -> None:
         left.legend()
 
 
-def draw_memory(run: Run, training: Digits) -> None:
+def draw_memory(run: Run, training: Images) -> None:
     """What a training step takes at its peak, and how many images a second go through, by batch size."""
     sizes = [size for size in (1, 4, 16, 64, 128, 256, 1024, 4096) if size <= len(training)]
     peaks, speeds = zip(*(step_cost(run, training[:size]) for size in sizes))
-    fixed = 4 * sum(array.nbytes for array in values(mlp(run.tinytorch)).values())
+    fixed = 4 * sum(array.nbytes for array in values(mlp(run.tinytorch, *SIZES)).values())
     run.metrics["peak of a training step in bytes, by batch size"] = dict(zip(sizes, peaks))
     with run.picture("memory", 10) as figure:
         left, right = figure.subplots(1, 2)
@@ -345,23 +202,15 @@ def draw_memory(run: Run, training: Digits) -> None:
         for axes in (left, right):
             axes.set_xticks(sizes, [f"{size:,}" if size not in (64, 256) else "" for size in sizes])
             axes.minorticks_off()
-            axes.axvline(BATCH, color=GREY, linestyle=":")
-            axes.annotate(
-                f"as in this run: {BATCH}",
-                (BATCH, 0.03),
-                (4, 0),
-                xycoords=("data", "axes fraction"),
-                textcoords="offset points",
-                color=GREY,
-            )
+            mark_place(axes, BATCH, f"as in this run: {BATCH}")
 
 
-def step_cost(run: Run, batch: Digits) -> tuple[int, float]:
+def step_cost(run: Run, batch: Images) -> tuple[int, float]:
     """(bytes at the peak of a step, images per second), for a model, a trainer and a batch that are new."""
     tracemalloc.start()
     try:
-        data = [(pixels(batch.images), batch.labels)]
-        trainer = make_trainer(run.tinytorch, mlp(run.tinytorch), 1)
+        data = [(batch.inputs, batch.labels)]
+        trainer = make_trainer(run.tinytorch, mlp(run.tinytorch, *SIZES), 1)
         trainer.train_epoch(data)  # the first step makes AdamW's arrays
         tracemalloc.reset_peak()
         trainer.train_epoch(data)

@@ -14,13 +14,23 @@ from types import ModuleType
 
 import pytest
 
-from workshop.course import Course, load_course
+from workshop.course import Course, Stage, load_course
 from workshop.git import clean_environment
 
 ROOT = Path(__file__).resolve().parents[1]
-# A shell that starts the tests in the background lets them, and all that they start, ignore Ctrl-C, which some of them test.
+# A shell that starts the tests in the background lets them, and all that they start, ignore Ctrl-C. Some tests need it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 LARGE = "datasets/mnist/"  # 11 MB that no test of the machinery needs
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="all tests in full length, as CI runs them")
+
+
+@pytest.fixture(scope="session")
+def full(request: pytest.FixtureRequest) -> bool:
+    """Whether this is a run of all tests in full length. The everyday run repeats fewer times what is alike."""
+    return bool(request.config.getoption("--full"))
 
 
 def run_git(folder: Path, *arguments: str, **environment: str) -> str:
@@ -81,6 +91,13 @@ def copy_checkout(folder: Path) -> Path:
 def course() -> Course:
     """The map of the checkout."""
     return load_course(ROOT)
+
+
+@pytest.fixture(scope="session")
+def chosen(course: Course, full: bool) -> tuple[Stage, ...]:
+    """The stages that a test repeats itself for: every day the first and the ends of the groups, in full all."""
+    ends = {course.stages[0].number, *(milestone.stages[-1] for milestone in course.milestones)}
+    return tuple(stage for stage in course.stages if full or stage.number in ends)
 
 
 @pytest.fixture(scope="session")

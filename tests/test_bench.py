@@ -17,7 +17,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Clock:
-    """Stands in for the module `time`: it goes on only when somebody waits, so that the machine's load plays no part."""
+    """Stands in for the module `time`: it goes on only when somebody waits, whatever the machine's load."""
 
     now = 0.0
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, run_workshop
 
 from workshop import WorkshopError
-from workshop.author.package import check, reference
+from workshop.author.package import check, names_module, reference
 from workshop.course import Course, load_course, parse_course
 
 TEXT = (ROOT / "stages.yaml").read_text(encoding="utf-8")
@@ -98,6 +99,31 @@ def test_the_command_shows_no_traceback(author: Path, text: str | None) -> None:
         done = run_workshop(author, *command)
         assert done.returncode == 2
         assert "stages.yaml" in done.stderr and "Traceback" not in done.stderr and len(done.stderr.splitlines()) <= 3
+
+
+def test_the_map_fits_into_eighty_columns(author: Path, course: Course) -> None:
+    """Each stage takes at most two lines, the question broken once."""
+    lines = run_workshop(author, "list", COLUMNS="80").stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    begins = [i for i, line in enumerate(lines) if re.match(r"\d\d ", line)]
+    assert [lines[i].split()[1] for i in begins] == [stage.name for stage in course.stages]
+    assert len(lines) <= 1 + 2 * len(course.stages) + len(course.milestones)
+    text = " ".join(" ".join(lines).split())
+    assert all(f"milestone {milestone.number}: {milestone.name}" in text for milestone in course.milestones)
+
+
+def test_a_public_name_has_one_home(course: Course) -> None:
+    source = reference(ROOT)
+    later = course.stage(2).files[0]
+    twice = source | {later: source[later].replace("__all__ = [", '__all__ = ["Tensor", ')}
+    with pytest.raises(WorkshopError, match=f"tinytorch/core/tensor.py and {later} both have Tensor"):
+        names_module(course, twice)
+
+
+def test_systems_functions_are_public_by_their_own_module() -> None:
+    names = names_module(load_course(ROOT), reference(ROOT))
+    assert '"Tensor": ("tinytorch.core.tensor", 1)' in names and "systems" not in names
+    assert names.count('"Function"') == 1
 
 
 def test_an_unknown_stage(author: Path) -> None:

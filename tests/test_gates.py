@@ -1,12 +1,15 @@
-"""The rules of gates, each held for every gate: zero work scores zero, right code passes, wrong code fails and is named."""
+"""The rules of gates, each held for every gate: zero work scores zero, right code passes, wrong code fails, and the
+right one is blamed. What takes a judgement for each mistake is looked at in samples every day, and whole by `--full`.
+"""
 
 from __future__ import annotations
 
 import ast
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -15,9 +18,10 @@ from conftest import ROOT
 
 from workshop.author.forks import forked
 from workshop.author.mistakes import (
-    Mistake,
-    ids_by_exercise,
-    judge_all,
+    Bench,
+    Judged,
+    digest,
+    false_diagnosis,
     load_mistakes,
     record_of,
     scratch_package,
@@ -25,14 +29,17 @@ from workshop.author.mistakes import (
 )
 from workshop.author.package import assemble, reference
 from workshop.course import Stage, load_course
-from workshop.gate import Verdict, run_gate
+from workshop.gate import run_gate
 from workshop.observe import alike
 from workshop.report import failure_lines
 from workshop.stub import make_stub
+from workshop.verdict import Verdict
 
 COURSE = load_course(ROOT)
 SOURCE = reference(ROOT)
-LEAST = {"autograd": 15, "spatial": 15}  # mistakes of a stage; eight elsewhere
+LEAST = {"autograd": 15, "spatial": 15, "attention": 15, "transformers": 15}  # mistakes of a stage; ten elsewhere
+UNSEEN = 10
+SAMPLE = 3  # mistakes of each stage that are judged every day
 
 each_stage = pytest.mark.parametrize("stage", COURSE.stages, ids=[stage.slug for stage in COURSE.stages])
 
@@ -45,13 +52,23 @@ def judge(
         return run_gate(COURSE, stage, package, ROOT, only, forked if fork else None)
 
 
+@cache
+def alone(stage: Stage) -> Verdict:
+    """The verdict on the reference, with nothing but the stage's needs, and theirs, present."""
+    return judge(stage, COURSE.closure([stage.number]), fork=False)
+
+
 def complaints(verdict: Verdict) -> list[str]:
     """What did not pass, for the message of an assert."""
-    return [verdict.broken, *(f"{test.id}: {test.failure['lines']}" for test in verdict.tests if test.failure)]
+    return [verdict.broken, *(f"{test.id}: {test.failures[0]['lines']}" for test in verdict.tests if test.failures)]
 
 
 def earlier(stage: Stage) -> set[int]:
     return {other.number for other in COURSE.stages if other.number < stage.number}
+
+
+def stored(stage: Stage) -> dict:
+    return json.loads((ROOT / stage.records).read_text(encoding="utf-8"))
 
 
 # Right code passes
@@ -60,23 +77,26 @@ def earlier(stage: Stage) -> set[int]:
 @each_stage
 def test_passes_alone(stage: Stage) -> None:
     """With nothing but its needs, and theirs, present (laws 4 and 5), and in the opposite order."""
-    verdict = judge(stage, COURSE.closure([stage.number]), fork=False)
+    verdict = alone(stage)
     assert verdict.passed, complaints(verdict)
-    backward = judge(
-        stage, COURSE.closure([stage.number]), only=tuple(test.id for test in reversed(verdict.tests)), fork=False
-    )
+    backward = judge(stage, COURSE.closure([stage.number]), only=tuple(test.id for test in reversed(verdict.tests)))
     assert backward.passed, complaints(backward)
     assert [test.id for test in backward.tests] == [test.id for test in reversed(verdict.tests)]
 
 
 @each_stage
-def test_later_stubs_disturb_nothing(stage: Stage) -> None:
+def test_later_stubs_disturb_nothing(stage: Stage, full: bool) -> None:
     """Law 2: with stages 1 … N solved and all later ones as stubs in the same tree, gates 1 … N pass."""
+    ends = {milestone.stages[-1] for milestone in COURSE.milestones} | {1}
+    if not full and stage.number not in ends:
+        numbers = {stage.number}  # every day the whole square only at the ends of groups
+    else:
+        numbers = earlier(stage) | {stage.number}
     solved = earlier(stage) | {stage.number}
     later = {other.number for other in COURSE.stages} - solved
     with ThreadPoolExecutor(2) as pool:
-        verdicts = pool.map(lambda number: judge(COURSE.stage(number), solved, later), sorted(solved))
-        for number, verdict in zip(sorted(solved), verdicts):
+        verdicts = pool.map(lambda number: judge(COURSE.stage(number), solved, later), sorted(numbers))
+        for number, verdict in zip(sorted(numbers), verdicts):
             assert verdict.passed, (number, complaints(verdict))
 
 
@@ -104,68 +124,96 @@ def test_zero_work_scores_zero(stage: Stage) -> None:
     assert verdict.tests and not verdict.broken
     assert [test.id for test in verdict.tests if test.passed] == []
     assert {verdict.of(exercise) for exercise in stage.exercises} == {"not written yet"}
-    assert verdict.points == 0
+    assert verdict.points == 0 and verdict.wrong == frozenset()
 
 
 @each_stage
-def test_any_single_stub_is_named(stage: Stage) -> None:
-    """Stub one exercise of the solved stage: all tests about it fail, by its own NotImplementedError."""
+def test_every_test_calls_the_exercise_that_it_is_about(stage: Stage) -> None:
+    """So it fails, by the stub's own NotImplementedError, without it; `--full` shows that by stubs."""
+    for test in alone(stage).tests:
+        assert test.exercise in {symbol for called in test.passing for symbol in called}, test.id
+
+
+@each_stage
+def test_any_single_stub_is_named(stage: Stage, full: bool) -> None:
+    """Stub one exercise of the solved stage: all tests about it fail, and no other exercise is called wrong."""
     files = assemble(COURSE, SOURCE, COURSE.closure([stage.number]), ())
-    about = ids_by_exercise(COURSE, stage, files, ROOT)
+    exercises = stage.exercises if full else stage.exercises[:: max(1, len(stage.exercises) // SAMPLE)]
 
     def without(symbol: str, path: str) -> Verdict:
         with scratch_package(files | {path: make_stub(SOURCE[path], stage, path, only={symbol})}) as package:
-            return run_gate(COURSE, stage, package, ROOT, about[symbol], start=forked)
+            return run_gate(COURSE, stage, package, ROOT, start=forked, earlier=False)
 
     with ThreadPoolExecutor(2) as pool:
-        verdicts = pool.map(lambda exercise: without(exercise.symbol, exercise.path), stage.exercises)
-        for exercise, verdict in zip(stage.exercises, verdicts):
-            assert [test.id for test in verdict.tests] == about[exercise.symbol]
+        verdicts = pool.map(lambda exercise: without(exercise.symbol, exercise.path), exercises)
+        for exercise, verdict in zip(exercises, verdicts):
             for test in verdict.tests:
-                assert test.failure, f"{test.id} passes without {exercise.symbol}"
-                assert test.failure["kind"] == "unwritten", (test.id, test.failure)
-                assert f": {exercise.symbol} is yours to write" in test.failure["lines"][0], (test.id, test.failure)
+                if test.exercise == exercise.symbol:
+                    assert test.failures, f"{test.id} passes without {exercise.symbol}"
+                    assert any(failure["kind"] == "unwritten" for failure in test.failures), (test.id, test.failures)
             assert verdict.of(exercise) == "not written yet"
+            assert verdict.wrong == frozenset(), (exercise.symbol, complaints(verdict))
+            said = {verdict.of(other) for other in stage.exercises if other != exercise}
+            assert said <= {"passed", f"waits for {exercise.symbol}"}, (exercise.symbol, said)
 
 
-# Wrong code fails
+# Wrong code fails, and the right one is blamed
 
 
 @cache
-def judged(stage: Stage) -> list[tuple[Mistake, Verdict]]:
-    """Every mistake of a stage, made in a scratch copy of the reference and judged; once for all tests here."""
-    return judge_all(COURSE, [stage], ROOT)[stage.number]
+def judged(stage: Stage, full: bool) -> Judged:
+    """Mistakes of a stage, each made alone in a scratch copy of the reference, with what the whole gate says of it."""
+    mistakes = load_mistakes(stage, ROOT)
+    known = stored(stage)
+    chosen = mistakes if full else mistakes[:: max(1, len(mistakes) // SAMPLE)]
+    return [(m, replace(verdict, known=known)) for m, verdict in Bench(COURSE, stage, ROOT).mistakes(chosen)]
 
 
 @each_stage
-def test_every_mistake_is_caught_and_named(stage: Stage) -> None:
-    found = {mistake.mistake: shortcoming(mistake, verdict) for mistake, verdict in judged(stage)}
-    assert {name: trouble for name, trouble in found.items() if trouble} == {}
-    assert len(found) >= LEAST.get(stage.name, 8)
+def test_mistakes_are_caught_blamed_and_named(stage: Stage, full: bool) -> None:
+    """Each fails a test about its exercise, is blamed on that alone, and told by its own message or by none.
+
+    Recorded mistakes are all named. Of the unseen, one in fifty may be told as another mistake, and of all one in a
+    hundred be blamed on a neighbour: what the records were made from was chosen by us, the rest was not.
+    """
+    troubles = {m.mistake: trouble for m, verdict in judged(stage, full) if (trouble := shortcoming(m, verdict))}
+    assert len(troubles) <= len(judged(stage, full)) / 100, troubles
 
 
 @each_stage
-def test_records_are_fresh(stage: Stage) -> None:
-    stored = json.loads((ROOT / stage.records).read_text(encoding="utf-8"))
-    fresh = record_of(judged(stage))
-    assert stored["mistakes"] == fresh["mistakes"], "run: python -m workshop records"
-    assert stored["seen"].keys() == fresh["seen"].keys()
-    for test, entries in fresh["seen"].items():
-        pairs = list(zip(stored["seen"][test], entries))
-        assert len(stored["seen"][test]) == len(entries)
-        for old, new in pairs:
-            assert (old["mistake"], old["check"]) == (new["mistake"], new["check"]), test
-            assert alike(old["seen"], new["seen"]), (test, old, new)
+def test_no_other_exercise_is_given_a_diagnosis(stage: Stage, full: bool) -> None:
+    for mistake, verdict in judged(stage, full):
+        assert not [e.symbol for e in stage.exercises if e.symbol != mistake.symbol and verdict.tell(e.symbol)]
+        unseen = [m for m, _ in judged(stage, full) if m.unseen]
+        false = [m.mistake for m, verdict in judged(stage, full) if m.unseen and false_diagnosis(m, verdict)]
+        assert len(false) <= len(unseen) / 50, false
 
 
 @each_stage
-def test_failures_are_told_in_a_few_lines(stage: Stage) -> None:
-    for mistake, verdict in judged(stage):
-        for test in verdict.tests:
-            if test.failure:
-                lines = failure_lines(verdict, test)
-                assert len(lines) < 15 and not any("Traceback" in line for line in lines), (mistake.mistake, lines)
-                assert max(map(len, lines)) < 400, (mistake.mistake, lines)
+def test_there_are_enough_mistakes(stage: Stage) -> None:
+    mistakes = load_mistakes(stage, ROOT)
+    assert sum(not m.unseen for m in mistakes) >= LEAST.get(stage.name, 10)
+    assert sum(m.unseen for m in mistakes) >= UNSEEN
+
+
+@each_stage
+def test_records_are_of_this_tree(stage: Stage, full: bool) -> None:
+    """Their digest is that of all that they depend on; `--full` makes them anew, and finds the same."""
+    assert stored(stage)["digest"] == digest(COURSE, stage, ROOT), f"run: tox -e records -- {stage.label}"
+    if full:
+        fresh = record_of(judged(stage, True), {})["mistakes"]
+        for old, new in zip(stored(stage)["mistakes"], fresh, strict=True):
+            assert {**old, "seen": None} == {**new, "seen": None}
+            assert alike(old["seen"], new["seen"]), (old, new)
+
+
+@each_stage
+def test_failures_are_told_in_a_few_lines(stage: Stage, full: bool) -> None:
+    for mistake, verdict in judged(stage, full):
+        for symbol in verdict.wrong:
+            lines = failure_lines(verdict, symbol)
+            assert len(lines) < 15 and not any("Traceback" in line for line in lines), (mistake.mistake, lines)
+            assert max(map(len, lines)) < 400, (mistake.mistake, lines)
 
 
 @each_stage
@@ -189,7 +237,8 @@ def test_the_gate_keeps_the_rules(stage: Stage) -> None:
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
             for name in names:
-                assert name.split(".")[0] not in ("unittest", "mock", "time", "torch"), f"{stage.gate} imports {name}"
+                outside = ("unittest", "mock", "time", "torch", "tracemalloc")
+                assert name.split(".")[0] not in outside, f"{stage.gate} imports {name}"
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             assert node.func.id not in ("print", "setattr"), f"{stage.gate}:{node.lineno}: {node.func.id}"
     for word in (
@@ -207,55 +256,13 @@ def test_the_gate_keeps_the_rules(stage: Stage) -> None:
 @each_stage
 def test_tests_are_about_exercises(stage: Stage) -> None:
     """Every test names an exercise of its stage and says what must hold; every exercise has a test."""
-    tree = ast.parse((ROOT / stage.gate).read_text(encoding="utf-8"))
-    about = []
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-            marks = [
-                d.args[0].value for d in node.decorator_list if isinstance(d, ast.Call) and d.func.id == "exercise"
-            ]
-            assert len(marks) == 1, f"{node.name} names {len(marks)} exercises"
-            stage.exercise(marks[0])
-            assert ast.get_docstring(node), f"{node.name} does not say what must hold"
-            about += marks
-    assert set(about) == {exercise.symbol for exercise in stage.exercises}
+    for test in alone(stage).tests:
+        stage.exercise(test.exercise)
+        assert test.says and test.says != test.id, f"{test.id} does not say what must hold"
+    assert {test.exercise for test in alone(stage).tests} == {exercise.symbol for exercise in stage.exercises}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "gates").rglob("*.*")), ids=lambda path: path.name)
 def test_every_file_in_gates_belongs_to_a_stage(path: Path) -> None:
     known = {name for stage in COURSE.stages for name in (stage.gate, stage.mistakes, stage.records)}
     assert path.suffix == ".pyc" or path.relative_to(ROOT).as_posix() in known
-
-
-def test_checks_can_fail() -> None:
-    """Each kind of check refuses what differs a little: in value, shape, dtype, type, error or message."""
-    import numpy as np
-
-    from workshop import checks
-
-    wrong: list[Callable[[], None]] = [
-        lambda: checks.equal(1, 2, "x"),
-        lambda: checks.equal(1, True, "x"),
-        lambda: checks.equal(np.float64(3.0), "3.0", "x"),
-        lambda: checks.equal(None, (1,), "x"),
-        lambda: checks.equal(np.array([1, 2]), np.array([1, 3]), "x"),
-        lambda: checks.close(np.array([1.0, 2.0]), [1.0, 2.1], "x"),
-        lambda: checks.close(np.array([[1.0, 2.0]]), [1.0, 2.0], "x"),
-        lambda: checks.close(np.array([1.0], np.float32), [1.0], "x", dtype=np.float64),
-        lambda: checks.close(np.array([np.nan]), [1.0], "x"),
-        lambda: checks.close(np.array([np.inf]), [1.0], "x"),
-        lambda: checks.close(None, [1.0], "x"),
-        lambda: checks.close([1.0], [1.0], "a list is no array"),
-        lambda: checks.holds(False, "expected", "got"),
-        lambda: checks.holds(np.array([True, False]), "expected", "got"),
-        lambda: checks.raises(ValueError, lambda: 1, "given"),
-        lambda: checks.raises(ValueError, lambda: [][0], "given"),
-        lambda: checks.raises(IndexError, lambda: [][0], "given", mentions=["shape"]),
-    ]
-    for case in wrong:
-        with pytest.raises(checks.CheckFailed):
-            case()
-    checks.close(np.array([np.nan, np.inf, 1.0]), [np.nan, np.inf, 1.0 + 1e-7], "x")
-    checks.raises(IndexError, lambda: [][0], "given", mentions=["range"])
-    with pytest.raises(NotImplementedError):
-        checks.raises(Exception, lambda: (_ for _ in ()).throw(NotImplementedError("stub")), "given")

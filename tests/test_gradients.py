@@ -1,9 +1,11 @@
-"""The promise of stage 05, kept by the reference and shown from outside the gate: the gradient of every operation agrees
-with central differences, and the way back takes time linear in the graph.
+"""The promise of stage 05, kept by the reference and shown from outside the gate.
+
+The gradient of every operation agrees with central differences, and the way back takes time linear in the graph.
 """
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from types import ModuleType, SimpleNamespace
@@ -11,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:
@@ -86,6 +89,8 @@ def cases() -> Iterator[Case]:
         ((2, 1, 2, 3), (3, 3, 2)),
         ((2, 2, 2, 3), (3, 2)),
         ((4, 2, 0), (0, 3)),
+        ((3, 4, 2), (1, 2, 1)),
+        ((1, 4, 2), (3, 2, 1)),
     ]:
         yield f"matmul {left} {right}", lambda tt: lambda a, b: a @ b, (normal(*left), normal(*right, seed=1))
     yield "matmul of a transposed", lambda tt: lambda a, b: a.T @ b, (normal(4, 2), normal(4, 3, seed=1))
@@ -113,11 +118,18 @@ def cases() -> Iterator[Case]:
         [0, 0, 2],
         ([0, 1, 0], [2, 2, 2]),
         (slice(None), [1, 1]),
+        (0, (1, 1)),
+        (..., [2, 0, 2]),
+        (1, np.array([True, False, True, True])),
+        (None, np.int64(1), [3, 3]),
+        (),
+        True,
         np.array([[0, 1], [1, 1]]),
         np.array([True, False, True]),
         (0, 0, 0),
     ]:
         yield f"index {index}", lambda tt, i=index: lambda a: a[i], (normal(3, 4, 3),)
+    yield "index by a slice and a Tensor", lambda tt: lambda a: a[:, tt.Tensor([1, 1, 0])], (normal(3, 2),)
     yield "index by a Tensor", lambda tt: lambda a: a[tt.Tensor([1, 1, 0])], (normal(3, 2),)
 
     for axis in [None, 0, 1, -1, (0, 2), (-1, 0), (0, 1, 2)]:
@@ -132,7 +144,31 @@ def cases() -> Iterator[Case]:
             lambda tt, n=name: lambda a: getattr(a, n)(axis=(0, 2)),
             (normal(1, 3, 1),),
         )
+    for name in ("sum", "mean", "max"):
+        for axis in (0, -1, ()):
+            reduction = lambda tt, n=name, x=axis: lambda a: getattr(a, n)(axis=x) * 3.0
+            yield f"{name} of a number over axis {axis}", reduction, (normal(),)
     yield "sum of nothing", lambda tt: lambda a: a.sum(axis=0), (normal(0, 3),)
+
+    mask = normal(2, 3, seed=2) > 0
+    for left, right in [((2, 3), (2, 3)), ((3,), (2, 1)), ((), (2, 3)), ((1, 2, 3), ()), ((4, 1, 1), (3,))]:
+        choice = lambda tt: lambda a, b: tt.where(mask, a, b)
+        yield f"where {left} {right}", choice, (normal(*left), normal(*right, seed=1))
+    yield "where, a number right", lambda tt: lambda a: tt.where(tt.Tensor(mask), a, 2.0), (normal(2, 3),)
+    yield "where, a number left", lambda tt: lambda a: tt.where(mask.tolist(), 2.0, a), (normal(2, 3),)
+    for *shapes, axis in [
+        ((2,), (3,), 0),
+        ((2, 3), (0, 3), (1, 3), 0),
+        ((2, 1), (2, 3), -1),
+        ((1, 2, 2), (1, 5, 2), 1),
+    ]:
+        joined = lambda tt, x=axis: lambda *parts: tt.cat(parts, x)
+        yield f"cat {shapes} {axis}", joined, tuple(normal(*shape, seed=seed) for seed, shape in enumerate(shapes))
+    for shape, axis in [((), 0), ((3,), 0), ((3,), 1), ((3,), -1), ((2, 3), 1), ((2, 3), -2), ((0, 2), 0)]:
+        stacked = lambda tt, x=axis: lambda *parts: tt.stack(parts, x)
+        yield f"stack {shape} {axis}", stacked, tuple(normal(*shape, seed=seed) for seed in range(3))
+    yield "cat of one twice", lambda tt: lambda a: tt.cat([a, a, np.ones((1, 3))]), (normal(2, 3),)
+    yield "stack of one twice", lambda tt: lambda a: tt.stack([a, a], axis=1), (normal(2, 3),)
 
     along_axes: dict[str, Callable[[Any], Callable[[Any], Any]]] = {
         "exp": lambda tt: lambda a: a.exp(),
@@ -210,8 +246,11 @@ def test_gradient(
         )
 
 
+OPERATIONS = [f"tinytorch.core.{name}" for name in ("rules", "activation_rules", "joining")]
+
+
 def test_the_table_has_every_operation(tt: ModuleType) -> None:
-    """Each rule of `rules.py` is asked by at least one of the cases above."""
+    """Each rule of stage 05's operations is asked by at least one of the cases above."""
     seen: set[str] = set()
     before = tt.plug_in(SimpleNamespace(record=lambda op, result, inputs, saved: seen.add(f"{op}Backward")))
     try:
@@ -220,12 +259,18 @@ def test_the_table_has_every_operation(tt: ModuleType) -> None:
                 make(tt)(*(tt.Tensor(value, requires_grad=i == parts) for i, value in enumerate(values)))
     finally:
         tt.plug_in(before)
-    own = {
-        name
-        for name, rule in tt.RULES.items()
-        if rule.__module__ == "tinytorch.core.rules" and name.endswith("Backward")
-    }
+    own = {name for name, rule in tt.RULES.items() if rule.__module__ in OPERATIONS and name.endswith("Backward")}
     assert own - seen == set()
+    assert {tt.RULES[name].__module__ for name in own} == set(OPERATIONS)
+
+
+def test_importing_the_engine_brings_every_rule() -> None:
+    """Whoever imports autograd alone has the rules of all operations of stages 01 to 05."""
+    code = "import tinytorch.core.autograd as a; print(*sorted({rule.__module__ for rule in a.RULES.values()}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT / "solutions", capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == sorted([*OPERATIONS, "tinytorch.core.autograd"])
 
 
 def random_graph(x: Any, y: Any, seed: int) -> Any:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from conftest import run_git, run_workshop
 
-from workshop.course import Course
+from workshop.course import Course, Stage
 
-FORBIDDEN = ("solutions/", "tests/", "gates/mistakes/", "benchmarks/", "CONTRIBUTING.md", ".ci/")
+Stages = tuple[Stage, ...]
+FORBIDDEN = ("solutions/", "tests/", "gates/mistakes/", "benchmarks/", "CONTRIBUTING.md", ".ci/", "workshop/author/")
 
 
 def refs(folder: Path) -> dict[str, str]:
@@ -98,19 +99,23 @@ def test_a_stage_owns_its_files(origin: Path, course: Course) -> None:
         assert [line for line in changes if not line.startswith("A\t")] == []
 
 
-def test_trees_hold_what_a_student_needs_and_no_more(origin: Path, course: Course) -> None:
-    for place, stage in enumerate(course.stages):
-        here, later = course.stages[: place + 1], course.stages[place + 1 :]
+def test_trees_hold_what_a_student_needs_and_no_more(origin: Path, course: Course, chosen: Stages) -> None:
+    main = files(origin, "main")
+    for stage in chosen:
+        here = [other for other in course.stages if other.number <= stage.number]
+        later = [other for other in course.stages if other.number > stage.number]
         for ref in (f"handout-{stage.label}", f"stage-{stage.label}", f"refs/solutions/{stage.label}"):
             tree = files(origin, ref)
-            assert not [path for path in tree if path.startswith(FORBIDDEN)]
+            assert [path for path in tree if path.startswith(FORBIDDEN)] == []
             for other in here:
                 assert {*other.files, other.gate, other.records, other.lesson, f"{other.folder}/measure.py"} <= tree
             for other in later:
                 own = (*other.files, other.gate, other.records, f"{other.folder}/")
                 assert not [path for path in tree if path.startswith(own)]
             for milestone in course.milestones:
-                assert (milestone.script in tree) == (milestone.stages[-1] <= stage.number)
+                parts = {path for path in main if path.startswith(milestone.prefix)}
+                assert milestone.script in parts
+                assert parts & tree == (parts if milestone.stages[-1] <= stage.number else set())
             for path in (
                 "stages.yaml",
                 "tox.ini",
@@ -122,15 +127,16 @@ def test_trees_hold_what_a_student_needs_and_no_more(origin: Path, course: Cours
                 ".gitignore",
                 "workshop/gate.py",
                 "datasets/manifest.json",
+                "milestones/models.py",
             ):
                 assert path in tree, f"{ref} lacks {path}"
 
 
-def test_no_solution_text_in_a_handout(origin: Path, course: Course) -> None:
+def test_no_solution_text_in_a_handout(origin: Path, chosen: Stages) -> None:
     """No line of any exercise's body reaches a handout, wherever it might stand."""
     from workshop.stub import find
 
-    for stage in course.stages:
+    for stage in chosen:
         for exercise in stage.exercises:
             solved = run_git(origin, "show", f"main:solutions/{exercise.path}")
             span = find(solved, exercise.symbol, exercise.path)
@@ -142,7 +148,7 @@ def test_no_solution_text_in_a_handout(origin: Path, course: Course) -> None:
             assert "NotImplementedError" in text
 
 
-def test_common_files_are_the_same_on_every_rung(origin: Path, course: Course) -> None:
+def test_common_files_are_the_same_on_every_rung(origin: Path, course: Course, chosen: Stages) -> None:
     """Law 2: the package's `__init__`, the map, tox and the machinery never change on the way up."""
     common = (
         "tinytorch/__init__.py",
@@ -154,14 +160,14 @@ def test_common_files_are_the_same_on_every_rung(origin: Path, course: Course) -
         "datasets",
     )
     first = course.stages[0].label
-    for stage in course.stages[1:]:
+    for stage in chosen[1:]:
         for ref in (f"handout-{stage.label}", f"stage-{stage.label}"):
             assert run_git(origin, "diff", "--name-only", f"handout-{first}", ref, "--", *common) == ""
 
 
-def test_the_answer_key(origin: Path, course: Course) -> None:
+def test_the_answer_key(origin: Path, chosen: Stages) -> None:
     """`git diff stage-NN refs/solutions/NN` is exactly stage NN's exercises, and gives the reference's own text."""
-    for stage in course.stages:
+    for stage in chosen:
         changed = run_git(
             origin, "diff", "--name-only", f"stage-{stage.label}", f"refs/solutions/{stage.label}"
         ).split()

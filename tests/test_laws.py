@@ -189,6 +189,14 @@ def test_packages_are_listed_once() -> None:
             assert package not in text, f"{path} names {package}: pyproject.toml lists the packages"
 
 
+def test_merging_a_handout_opens_no_editor() -> None:
+    """Whoever is told to merge is told `--no-edit`, in lessons, pages and messages."""
+    for path in TEXTS:
+        if not path.startswith("tests/"):
+            found = re.search(r"git merge (?!--no-edit)\S*handout", (ROOT / path).read_text(encoding="utf-8"))
+            assert not found, f"{path}: {found[0]}"
+
+
 # Files
 
 

@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from workshop import WorkshopError
 from workshop.course import Stage, load_course
+from workshop.lesson import Section, parse_lesson, read_lesson
 
 MAP = load_course(ROOT)
 SOLUTIONS = ROOT / "solutions"
@@ -22,26 +24,30 @@ SOLUTIONS = ROOT / "solutions"
 each_stage = pytest.mark.parametrize("stage", MAP.stages, ids=[stage.slug for stage in MAP.stages])
 
 
-def lesson(stage: Stage) -> str:
-    return (ROOT / stage.lesson).read_text(encoding="utf-8")
+@cache
+def lesson(stage: Stage) -> Section:
+    return read_lesson(ROOT / stage.lesson)
 
 
-def blocks(text: str, kind: str) -> list[str]:
-    return re.findall(rf"^```{kind}\n(.*?)^```$", text, re.M | re.S)
-
-
-def headings(text: str, level: int) -> list[str]:
-    plain = re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
-    return re.findall(rf"^{'#' * level} (.+?)$", plain, re.M)
+def run_python(*arguments: str, cwd: Path = ROOT, script: str = "") -> subprocess.CompletedProcess[str]:
+    """A Python process, with `script` as its input."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        input=script,
+        cwd=cwd,
+        capture_output=True,
+        encoding="utf-8",
+        env=os.environ | {"PYTHONUTF8": "1"},
+        check=False,
+    )
 
 
 @each_stage
 def test_length_and_order(stage: Stage) -> None:
-    text = lesson(stage)
+    text = (ROOT / stage.lesson).read_text(encoding="utf-8")
     assert 150 <= len(text.splitlines()) <= 400
-    assert len(headings(text, 1)) == 1
     assert stage.question in " ".join(text.split()), "the stage's question stands in its lesson as in the map"
-    sections = headings(text, 2)
+    sections = lesson(stage).titles(2)
     assert sections[-1].startswith("Summary") and len(sections) >= 6, sections
 
 
@@ -49,16 +55,14 @@ def test_length_and_order(stage: Stage) -> None:
 def test_every_exercise_has_its_section(stage: Stage) -> None:
     """Where the gate's messages point to."""
     symbols = [exercise.symbol for exercise in stage.exercises]
-    found = " ".join(headings(lesson(stage), 3))
-    missing = [symbol for symbol in symbols if not re.search(rf"(?<![\w.]){re.escape(symbol)}(?![\w.])", found)]
-    assert missing == []
+    assert [symbol for symbol in symbols if lesson(stage).about(symbol) is None] == []
 
 
 @each_stage
 def test_plain_words(stage: Stage) -> None:
-    prose = re.sub(r"^```.*?^```$|`[^`\n]*`", "", lesson(stage), flags=re.M | re.S)
-    assert "!" not in prose.replace("![", ""), "no exclamation marks"
-    assert not re.search("[\U0001f300-\U0001faff\u2600-\u27bf]", prose), "no emoji"
+    words = lesson(stage).words()
+    assert "!" not in words.replace("![", ""), "no exclamation marks"
+    assert not re.search("[\U0001f300-\U0001faff\u2600-\u27bf]", words), "no emoji"
 
 
 @each_stage
@@ -66,7 +70,7 @@ def test_no_solution_code(stage: Stage) -> None:
     """No line of an exercise's body, long enough to be telling, stands in the lesson's code."""
     from workshop.stub import find
 
-    code = "\n".join(blocks(lesson(stage), r"\w*"))
+    code = "\n".join(block.text for block in lesson(stage).code())
     for exercise in stage.exercises:
         source = (SOLUTIONS / exercise.path).read_text(encoding="utf-8")
         span = find(source, exercise.symbol, exercise.path)
@@ -86,23 +90,14 @@ sys.exit(doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctes
 def test_code_runs(stage: Stage) -> None:
     """Every python block, in order, in one process, against the reference; `>>>` lines print what stands below them."""
     script = ""
-    for block in blocks(lesson(stage), "python"):
-        if ">>>" not in block:  # plain code: the same as a doctest that prints nothing
-            lines = block.rstrip("\n").splitlines()
-            block = f">>> exec({chr(10).join(lines)!r}, globals())\n"
-        script += block + "\n"
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, stage.lesson],
-        input=script,
-        cwd=SOLUTIONS,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        env=os.environ | {"PYTHONUTF8": "1"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    for block in lesson(stage).code("python", hints=False):
+        if ">>>" in block.text:
+            script += block.text + "\n"
+        else:  # plain code: the same as a doctest that prints nothing
+            script += f">>> exec({block.text.rstrip()!r}, globals())\n\n"
     assert script, "a lesson without code"
+    done = run_python("-c", RUN, stage.lesson, cwd=SOLUTIONS, script=script)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def masked(text: str) -> list[str]:
@@ -119,15 +114,7 @@ def measured() -> dict[int, Future[subprocess.CompletedProcess[str]]]:
     """What every measure.py prints on the reference, two at a time."""
 
     def run(stage: Stage) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, str(ROOT / stage.folder / "measure.py"), "--package", str(SOLUTIONS)],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            env=os.environ | {"PYTHONUTF8": "1"},
-            check=False,
-        )
+        return run_python(str(ROOT / stage.folder / "measure.py"), "--package", str(SOLUTIONS))
 
     pool = ThreadPoolExecutor(2)
     return {stage.number: pool.submit(run, stage) for stage in MAP.stages}
@@ -138,26 +125,18 @@ def test_figures_are_measured(stage: Stage) -> None:
     """What measure.py prints now stands in the lesson, line by line, but for the numbers; and the lesson is dated."""
     done = measured()[stage.number].result()
     assert done.returncode == 0, done.stderr
-    text = lesson(stage)
-    pasted = {line for block in blocks(text, "text") for line in masked(block)}
+    pasted = {line for block in lesson(stage).code("text") for line in masked(block.text)}
     printed = masked(done.stdout)
     assert len(printed) >= 4
     assert [line for line in printed if line not in pasted] == []
+    text = (ROOT / stage.lesson).read_text(encoding="utf-8")
     assert re.search(r"20\d\d-\d\d-\d\d", text) and re.search(r"NumPy \d", text), "date and machine of the figures"
 
 
 @each_stage
 def test_measuring_an_unwritten_stage(stage: Stage) -> None:
     """The stub's own words, and no traceback."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / stage.folder / "measure.py")],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        env=os.environ | {"PYTHONUTF8": "1"},
-        check=False,
-    )
+    done = run_python(str(ROOT / stage.folder / "measure.py"))
     said = done.stdout + done.stderr
     assert done.returncode == 1 and "is yours to write" in said and "Traceback" not in said, said
 
@@ -169,14 +148,140 @@ def test_docstring_examples_run(path: Path) -> None:
         return
     module = ".".join(path.relative_to(SOLUTIONS).with_suffix("").parts)
     code = f"import doctest, importlib, sys; sys.exit(doctest.testmod(importlib.import_module({module!r})).failed)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=SOLUTIONS, capture_output=True, text=True, check=False)
+    done = run_python("-c", code, cwd=SOLUTIONS)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_doctest_would_notice() -> None:
     """The way lessons are run does fail on a wrong line."""
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, "x"], input=">>> 1 + 1\n3\n", capture_output=True, text=True, check=False
-    )
+    done = run_python("-c", RUN, "x", script=">>> 1 + 1\n3\n")
     assert done.returncode == 1
     assert doctest.DocTestParser().get_examples(">>> 1 + 1\n3\n")
+
+
+# Lessons as data
+
+LESSON = """\
+# Stage 20: norms
+
+**How long?** See [the paper](https://example.org/a_(b) "title"), `[no](link)` and ![a picture](norm.svg).
+
+```text
+## no heading
+<details>
+```
+
+## Build it
+
+### `euclidean_norm`
+
+Text below the heading.
+
+```python
+>>> 3
+3
+```
+
+<details>
+<summary><b>Hint 2</b>: a plan</summary>
+
+In two steps:
+
+  ~~~python
+  x = not code that runs
+    indented
+  ~~~
+</details>
+<details><summary>Hint 1: a question</summary>What is [squared](#build-it)</details>
+
+### `Norm.forward` and `Norm.backward`
+
+## Questions
+
+1. How many bytes?
+
+<details><summary>Answer</summary>
+
+```python
+assert 4 * 2 == 8
+```
+
+</details>
+
+## Summary ##
+
+Done, with [![a badge](badge.svg)](https://example.org).
+"""
+
+
+def test_sections_of_a_lesson() -> None:
+    found = parse_lesson(LESSON)
+    assert (found.title, found.level, found.line) == ("Stage 20: norms", 1, 1)
+    assert found.titles(2) == ["Build it", "Questions", "Summary"]
+    assert [each.title for each in found.sections[0].sections] == [
+        "`euclidean_norm`",
+        "`Norm.forward` and `Norm.backward`",
+    ]
+    lines = LESSON.splitlines()
+    for section in found.walk():
+        assert section.title in lines[section.line - 1]
+    assert [found.about(symbol) for symbol in ("Norm", "forward", "norm", "Norm.back")] == [None] * 4
+    assert found.about("Norm.backward") is found.about("Norm.forward") is found.sections[0].sections[1]
+
+
+def test_code_of_a_lesson() -> None:
+    found = parse_lesson(LESSON)
+    codes = [(code.language, code.text) for code in found.code()]
+    assert codes[0] == ("text", "## no heading\n<details>\n")
+    assert codes[1] == ("python", ">>> 3\n3\n")
+    assert codes[2] == ("python", "x = not code that runs\n  indented\n")
+    assert [code.text for code in found.code("python", hints=False)] == [">>> 3\n3\n", "assert 4 * 2 == 8\n"]
+    lines = LESSON.splitlines()
+    for code in found.code():
+        assert lines[code.line - 1].strip() in ("```text", "```python", "~~~python")
+        assert lines[code.line].strip() == code.text.splitlines()[0]
+
+
+def test_hints_of_an_exercise() -> None:
+    found = parse_lesson(LESSON)
+    section = found.about("euclidean_norm")
+    assert section is not None
+    assert [(hint.tier, hint.summary) for hint in section.hints()] == [(1, "Hint 1: a question"), (2, "Hint 2: a plan")]
+    assert [type(block).__name__ for block in section.hints()[1].blocks] == ["Prose", "Code"]
+    assert section.hints() == found.hints() and len(list(found.folds())) == 3
+    lines = LESSON.splitlines()  # of code, the fence is the line
+    for block in [block for fold in found.folds() for block in fold.blocks]:
+        assert block.text.splitlines()[0].strip() in "\n".join(lines[block.line - 1 : block.line + 1])
+
+
+def test_links_and_images_of_a_lesson() -> None:
+    found = parse_lesson(LESSON)
+    assert [(each.text, each.target) for each in found.links()] == [
+        ("the paper", "https://example.org/a_(b)"),
+        ("squared", "#build-it"),
+        ("![a badge](badge.svg)", "https://example.org"),
+    ]
+    assert [(each.text, each.target) for each in found.images()] == [
+        ("a picture", "norm.svg"),
+        ("a badge", "badge.svg"),
+    ]
+    lines = LESSON.splitlines()
+    assert all(each.target in lines[each.line - 1] for each in found.links() + found.images())
+    assert [each.target for each in parse_lesson('# A\n<img alt="b" src="c.svg">').images()] == ["c.svg"]
+    assert "no" not in found.words().split() and "assert" not in found.words()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Text\n# Title", "expected its title"),
+        ("# A\n# B", "line 2: a second title, `# B`"),
+        ("# A\n\n```python\n1", "line 3: the code block has no end, ```"),
+        ("# A\n<details><summary>Hint 1</summary>\ntext", "line 2: <details> has no end"),
+        ("# A\n<details>\ntext\n</details>", "line 2: expected <details>, <summary>"),
+        ("# A\n<details><summary>Hint 1</summary>\n\n## B\n</details>", "line 2: a fold holds text and code"),
+    ],
+)
+def test_a_lesson_that_is_wrong_says_where(text: str, said: str) -> None:
+    with pytest.raises(WorkshopError, match=re.escape(said)):
+        parse_lesson(text)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from test_milestones import append, few_lines, report, run
+from test_milestones import append, few_lines, report, run, write_manifest
 
 from workshop import ROOT
 
@@ -38,16 +37,7 @@ def make_images(folder: Path) -> None:
         labels = rng.integers(0, 10, 110)
         images = patterns[labels] * 0.6 + rng.integers(0, 100, (110, 3072))
         (data / name).write_bytes(np.column_stack([labels, images]).astype(np.uint8).tobytes())
-    contents = {path.name: path.read_bytes() for path in data.iterdir()}
-    files = {name: {"bytes": len(c), "sha256": hashlib.sha256(c).hexdigest()} for name, c in contents.items()}
-    cifar = {
-        "files": files,
-        "archives": {name: [name] for name in files},
-        "embedded": False,
-        "addresses": [],
-        "npm": None,
-    }
-    (folder / "datasets" / "manifest.json").write_text(json.dumps({"cifar10": cifar}), encoding="utf-8")
+    write_manifest(data, embedded=False)
 
 
 @pytest.fixture

@@ -59,24 +59,47 @@ def make_digits(folder: Path, shuffle_labels: bool = False) -> None:
         labels = rng.permutation(labels) if shuffle_labels else labels
         write_idx(data / f"{part}-images-idx3-ubyte", images)
         write_idx(data / f"{part}-labels-idx1-ubyte", labels.astype(np.uint8))
+    write_manifest(data, embedded=True)
+
+
+def write_manifest(data: Path, embedded: bool) -> None:
+    """The manifest of a single dataset, beside its folder `data`."""
     contents = {path.name: path.read_bytes() for path in data.iterdir()}
     files = {name: {"bytes": len(c), "sha256": hashlib.sha256(c).hexdigest()} for name, c in contents.items()}
-    mnist = {
-        "files": files,
-        "archives": {name: [name] for name in files},
-        "embedded": True,
-        "addresses": [],
-        "npm": None,
-    }
-    (folder / "datasets" / "manifest.json").write_text(json.dumps({"mnist": mnist}), encoding="utf-8")
+    archives = {name: [name] for name in files}
+    entry = {"files": files, "archives": archives, "embedded": embedded, "addresses": [], "npm": None}
+    (data.parent / "manifest.json").write_text(json.dumps({data.name: entry}), encoding="utf-8")
+
+
+def copy_package(folder: Path) -> Path:
+    """A folder with the reference's package, and made-up data beside it."""
+    shutil.copytree(ROOT / "solutions", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    make_digits(folder)
+    return folder
 
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    """A folder with the reference's package, and made-up data beside it."""
-    folder = tmp_path / "package"
-    shutil.copytree(ROOT / "solutions", folder, ignore=shutil.ignore_patterns("__pycache__"))
-    make_digits(folder)
+    return copy_package(tmp_path / "package")
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package whose `out` holds a whole run of milestone 2 with seed 5. To be read only."""
+    folder = copy_package(tmp_path_factory.mktemp("whole") / "package")
+    done = run(folder, MLP, "--seed", "5")
+    assert done.returncode == 0, done.stderr
+    assert "passed" in done.stdout.splitlines()[-1]
+    return folder
+
+
+@pytest.fixture(scope="session")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of a quick run with seed 0."""
+    folder = copy_package(tmp_path_factory.mktemp("quick") / "package")
+    done = run(folder, MLP, "--quick")
+    assert done.returncode == 0, done.stderr
+    assert "never counts as passed" in done.stdout and "passed" not in done.stdout.splitlines()[-1]
     return folder
 
 
@@ -111,21 +134,18 @@ def few_lines(text: str) -> bool:
     return 0 < len(text.splitlines()) <= 8 and "Traceback" not in text
 
 
-def test_mlp_passes_and_reports(package: Path) -> None:
-    done = run(package, MLP)
-    assert done.returncode == 0, done.stderr
-    assert "passed" in done.stdout.splitlines()[-1]
-    found = report(package)
-    assert (found["passed"], found["quick"], found["seed"]) == (True, False, 0)
+def test_mlp_passes_and_reports(whole: Path) -> None:
+    found = report(whole)
+    assert (found["passed"], found["quick"], found["seed"]) == (True, False, 5)
     assert all(each["holds"] for each in found["criteria"])
     bounds = {each["what"]: (each["relation"], each["bound"]) for each in found["criteria"]}
     assert bounds["test images read, % of 200"] == (">", 97)
     assert found["metrics"]["test accuracy"] > 0.97
     assert set(found["versions"]) == {"python", "numpy", "matplotlib"}
-    data = package / "datasets" / "mnist"
+    data = whole / "datasets" / "mnist"
     assert found["data"] == {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in data.iterdir()}
     for name in found["pictures"]:
-        assert (package / "out" / name).read_bytes().startswith(b"\x89PNG"), name
+        assert (whole / "out" / name).read_bytes().startswith(b"\x89PNG"), name
     assert {"training.png", "mistakes.png", "early_stopping.png", "memory.png"} == set(found["pictures"])
     assert set(found["machine"]) == {"system", "processor", "cores", "blas", "threads"}
 
@@ -146,21 +166,14 @@ def test_parameters_that_never_move_fail_even_a_quick_run(package: Path) -> None
     assert "parameters that moved" in done.stdout.splitlines()[-1]
 
 
-@pytest.mark.parametrize("name", [PERCEPTRON, MLP])
-def test_quick_run_never_counts_as_passed(package: Path, name: str) -> None:
-    done = run(package, name, "--quick")
-    assert done.returncode == 0, done.stderr
-    assert "never counts as passed" in done.stdout
-    found = report(package)
+def test_quick_run_never_counts_as_passed(quick: Path) -> None:
+    found = report(quick)
     assert (found["passed"], found["quick"]) == (False, True)
     assert found["criteria"][0]["holds"] is None
 
 
-def test_interrupted_and_resumed_is_the_same_run(package: Path) -> None:
-    whole = run(package, MLP, "--seed", "5")
-    expected = report(package)["metrics"]
-    assert whole.returncode == 0, whole.stderr
-
+def test_interrupted_and_resumed_is_the_same_run(package: Path, whole: Path) -> None:
+    expected = report(whole)["metrics"]
     intact = (package / "tinytorch" / "core" / "checkpoints.py").read_bytes()
     append(package, "core/checkpoints.py", STOP_IN_EPOCH_3)
     stopped = run(package, MLP, "--seed", "5")
@@ -182,11 +195,9 @@ def test_interrupted_and_resumed_is_the_same_run(package: Path) -> None:
         assert got[name] == expected[name], name
 
 
-def test_seed_decides(package: Path) -> None:
-    hashes = []
-    for seed in ("1", "2"):
-        run(package, MLP, "--quick", "--seed", seed)
-        hashes.append(report(package)["metrics"]["parameters sha256"])
+def test_seed_decides(package: Path, quick: Path) -> None:
+    run(package, MLP, "--quick", "--seed", "1")
+    hashes = [report(folder)["metrics"]["parameters sha256"] for folder in (package, quick)]
     assert hashes[0] != hashes[1]
 
 
@@ -216,22 +227,23 @@ def test_ctrl_c_keeps_a_whole_checkpoint(package: Path) -> None:
 
 def test_perceptron_passes_before_stage_05_and_resumes(tmp_path: Path) -> None:
     """With stages 01 to 04 alone, as at the milestone, and with 05 in the tree as stubs."""
-    hashes = []
-    for stubbed in ([], [5]):
+    for stubbed, arguments in (([], []), ([5], ["--quick"])):
         folder = tmp_path / f"package{len(stubbed)}"
         for path, text in assemble(load_course(), reference(), [1, 2, 3, 4], stubbed).items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_text(text, encoding="utf-8")
         assert (folder / "tinytorch" / "core" / "autograd.py").exists() == bool(stubbed)
-        done = run(folder, PERCEPTRON)
+        done = run(folder, PERCEPTRON, *arguments)
         assert done.returncode == 0, done.stderr
+        assert report(folder)["passed"] == (not arguments)
+        assert (report(folder)["criteria"][0]["holds"] is None) == bool(arguments)
         assert {"boundary.png", "convergence.png", "memory.png"} == set(report(folder)["pictures"])
-        hashes.append(report(folder)["metrics"]["weights"])
+    weights = report(folder)["metrics"]["weights"]
     kept = json.loads((folder / "out" / "epochs.json").read_text(encoding="utf-8"))
     kept["epochs"] = kept["epochs"][:4]
     (folder / "out" / "epochs.json").write_text(json.dumps(kept), encoding="utf-8")
-    assert "Going on after epoch 4." in run(folder, PERCEPTRON, "--resume").stdout
-    assert hashes[0] == hashes[1] == report(folder)["metrics"]["weights"]
+    assert "Going on after epoch 4." in run(folder, PERCEPTRON, "--quick", "--resume").stdout
+    assert report(folder)["metrics"]["weights"] == weights
 
 
 def test_missing_and_damaged_data_are_told(package: Path) -> None:
@@ -256,8 +268,8 @@ def test_data_folder_comes_first(package: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_damaged_checkpoint_is_told(package: Path) -> None:
-    run(package, MLP, "--quick")
+def test_damaged_checkpoint_is_told(package: Path, quick: Path) -> None:
+    shutil.copytree(quick / "out", package / "out")
     kept = package / "out" / "last.npz"
     kept.write_bytes(kept.read_bytes()[:2000])
     done = run(package, MLP, "--quick", "--resume")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import run_git, run_workshop
+from conftest import ROOT, run_git, run_workshop
 
 from workshop.course import Course, Stage
 from workshop.stub import make_stub
@@ -56,7 +56,143 @@ def test_a_solved_stage_says_what_comes_next(clone: Clone, course: Course) -> No
     assert done.returncode == 0, done.stdout
     assert "gate 05 passed: 20 of 20 points" in done.stdout
     assert "Left until milestone 2 (mlp): gate06 (optimizers), gate07 (training)." in done.stdout
-    assert "git merge handout-06" in done.stdout
+    assert "Next: commit your work, then git merge --no-edit handout-06" in done.stdout
+
+
+@pytest.fixture
+def trained(clone: Clone, course: Course) -> Path:
+    """Stages 01 to 04, written, with a milestone 1 that only counts how often it trains."""
+    folder = clone("stage-04")
+    run_git(folder, "fetch", "-q", "origin", "main:main")
+    solve(folder, course.stage(4))
+    (folder / course.milestone(1).script).write_text(MILESTONE, encoding="utf-8")
+    return folder
+
+
+MILESTONE = """
+import json, os, sys
+from pathlib import Path
+
+out = Path("runs/m1_perceptron")
+out.mkdir(parents=True, exist_ok=True)
+with open("trained", "a", encoding="utf-8") as count:
+    count.write("x")
+if "--quick" not in sys.argv:
+    (out / "report.json").write_text(json.dumps({"passed": "FAIL" not in os.environ}), encoding="utf-8")
+sys.exit("FAIL" in os.environ)
+"""
+PASSED = "Milestone 1 (perceptron) has passed with the package as it is. To train it again: tox -e milestone1"
+NEXT = "Next: commit your work, then git merge --no-edit handout-05"
+
+
+def times_trained(folder: Path) -> int:
+    return len((folder / "trained").read_text(encoding="utf-8")) if (folder / "trained").exists() else 0
+
+
+def test_after_a_milestone_comes_the_next_handout(trained: Path) -> None:
+    done = run_workshop(trained, "gate", "04")
+    assert done.returncode == 0 and times_trained(trained) == 1, done.stdout + done.stderr
+    assert done.stdout.rstrip().endswith(NEXT)
+    run_git(trained, "commit", "-qam", "mine")
+    run_git(trained, "merge", "-q", "--no-edit", "handout-05")
+    merged = run_workshop(trained, "gate", "04")
+    assert times_trained(trained) == 1, "the milestone's own stages are as they were"
+    assert PASSED in merged.stdout and "Next: read stages/05_autograd/README.md, then tox -e gate05" in merged.stdout
+
+
+def test_a_milestone_that_passed_is_not_trained_again(trained: Path) -> None:
+    run_workshop(trained, "gate", "04")
+    again = run_workshop(trained, "gate", "04")
+    assert again.returncode == 0 and times_trained(trained) == 1
+    assert PASSED in again.stdout and NEXT in again.stdout and "It trains now" not in again.stdout
+    first = run_workshop(trained, "gate", "01")
+    assert PASSED in first.stdout and "Left until" not in first.stdout, first.stdout
+    by_hand = run_workshop(trained, "milestone", "1")
+    assert by_hand.returncode == 0 and times_trained(trained) == 2
+
+
+def test_a_changed_package_is_trained_again(trained: Path) -> None:
+    run_workshop(trained, "gate", "04")
+    path = trained / "tinytorch/core/layers.py"
+    path.write_text(path.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
+    first = run_workshop(trained, "gate", "01")
+    assert PASSED not in first.stdout and "it trains when the last gate passes: tox -e gate04" in first.stdout
+    run_workshop(trained, "milestone", "1", "--quick")  # leaves the report of the run before
+    assert PASSED not in run_workshop(trained, "gate", "01").stdout
+    run_workshop(trained, "gate", "04")
+    assert times_trained(trained) == 3
+    assert PASSED in run_workshop(trained, "gate", "01").stdout
+
+
+def test_a_milestone_that_fell_short_is_trained_again(trained: Path) -> None:
+    run_workshop(trained, "gate", "04")
+    short = run_workshop(trained, "milestone", "1", FAIL="1")
+    assert short.returncode == 1 and times_trained(trained) == 2
+    again = run_workshop(trained, "gate", "04", FAIL="1")
+    assert again.returncode == 1 and times_trained(trained) == 3
+    assert PASSED not in again.stdout and NEXT not in again.stdout
+
+
+def test_all_written_but_not_trained(trained: Path) -> None:
+    """Gate 01, judged again when 02 to 04 are written, does not call gate 04 left to be done."""
+    done = run_workshop(trained, "gate", "01")
+    assert "All stages of milestone 1 (perceptron) are written" in done.stdout and "Left until" not in done.stdout
+
+
+def test_another_stage_that_cannot_be_read_is_not_written(trained: Path) -> None:
+    (trained / "tinytorch/core/losses.py").write_bytes(b"\xff\xfe def f(:")
+    done = run_workshop(trained, "gate", "01")
+    assert done.returncode == 0 and "Left until milestone 1 (perceptron): gate04 (losses)." in done.stdout, done.stderr
+
+
+def test_what_you_wrote_wherever_you_began(clone: Clone, course: Course) -> None:
+    """The README's three ways to see it, for who began at stage 05 and for who came there from before."""
+    middle, start = clone("stage-05"), clone("stage-04")
+    run_git(start, "fetch", "-q", "origin", "main:main")
+    solve(start, course.stage(4))
+    run_git(start, "commit", "-qam", "mine")
+    run_git(start, "merge", "-q", "--no-edit", "handout-05")
+    readme = (middle / "README.md").read_text(encoding="utf-8")
+    said = re.findall(r"^\| `(git diff [^`]*)` \| what you wrote", readme, re.M)
+    assert said == [
+        "git diff handout-05 -- tinytorch",
+        "git diff stage-05 -- tinytorch",
+        "git diff handout-06 -- tinytorch/core/optimizers.py",
+    ]
+    solve(middle, course.stage(5))
+    exercises = {exercise.path for exercise in course.stage(5).exercises}
+    assert set(run_git(middle, "diff", "--name-only", "stage-05", "--", "tinytorch").split()) == exercises
+    assert set(run_git(middle, "diff", "--name-only", "handout-05", "--", "tinytorch").split()) > exercises
+    run_git(middle, "commit", "-qam", "mine")
+    run_git(middle, "merge", "-q", "--no-edit", "handout-06")
+    solve(middle, course.stage(6))
+    path = "tinytorch/core/optimizers.py"
+    mine = run_git(middle, "diff", "--numstat", "handout-06", "--", path).split()[:2]
+    key = run_git(middle, "diff", "--numstat", f"handout-06:{path}", f"origin/main:solutions/{path}").split()[:2]
+    assert mine == key != []
+
+
+@pytest.mark.parametrize("command", ["bench", "stages", "tour", "records", "derive", "tests", "full"])
+def test_an_authors_command_in_a_stage(clone: Clone, command: str) -> None:
+    folder = clone("stage-02")
+    (folder / "workshop" / "author" / "__pycache__").mkdir(parents=True)  # as it stays behind when one came from main
+    done = run_workshop(folder, command)
+    assert done.returncode == 2 and f"`{command}` is an author's command" in done.stderr, done.stderr
+    assert "git switch main" in done.stderr and "Traceback" not in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_a_command_as_tox_names_it(clone: Clone) -> None:
+    folder = clone("stage-02")
+    assert run_workshop(folder, "gate02").stdout == run_workshop(folder, "gate", "02").stdout != ""
+    assert run_workshop(folder, "measure77").stderr == run_workshop(folder, "measure", "77").stderr != ""
+
+
+def test_measuring_is_told_the_same_way_everywhere(course: Course) -> None:
+    """The lesson and the script name the one way that has NumPy: tox."""
+    for stage in course.stages:
+        for path in (stage.lesson, f"{stage.folder}/measure.py"):
+            text = (ROOT / path).read_text(encoding="utf-8")
+            assert f"tox -e measure{stage.label}" in text and not re.search(r"python \S*measure\.py", text), path
 
 
 def test_one_exercise_wrong(first: Path) -> None:
@@ -174,13 +310,13 @@ def test_a_package_from_elsewhere_does_not_count(first: Path, tmp_path: Path) ->
 
 def test_a_stage_that_is_not_in_the_tree(clone: Clone) -> None:
     done = run_workshop(clone("stage-02"), "gate", "gate03")
-    assert done.returncode == 2 and "git merge handout-03" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and "git merge --no-edit handout-03" in done.stderr and "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) <= 3
 
 
 def test_a_milestone_that_is_not_in_the_tree(clone: Clone) -> None:
     done = run_workshop(clone("stage-02"), "milestone", "1")
-    assert done.returncode == 2 and "git merge handout-0" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and "git merge --no-edit handout-0" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_milestone_waits_for_the_other_gates_of_its_group(clone: Clone, course: Course) -> None:
@@ -191,11 +327,6 @@ def test_a_milestone_waits_for_the_other_gates_of_its_group(clone: Clone, course
     done = run_workshop(folder, "gate", "04")
     assert done.returncode == 0 and "gate 04 passed" in done.stdout
     assert "Milestone 1 (perceptron) needs gate02 too" in done.stdout and "tox -e gate02" in done.stdout
-
-
-def test_the_tests_of_the_workshop_are_not_in_a_stage(clone: Clone) -> None:
-    done = run_workshop(clone("stage-02"), "tests")
-    assert done.returncode == 2 and "tox -e gate" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_gate_changes_no_file(first: Path) -> None:

@@ -1,7 +1,7 @@
 """tox is the everyday face of the workshop: one venv for all gates, and arguments, data and terminal passed on.
 
-The tests run tox on a scratch project with this project's tox.ini and toxfile.py, an empty list of dependencies, so
-that nothing is downloaded, and a workshop that only writes down how it was called.
+The tests run tox on a scratch project with this project's map, tox.ini and toxfile.py, an empty list of dependencies,
+so that nothing is downloaded, and a workshop that only writes down how it was called.
 """
 
 import importlib.util
@@ -17,9 +17,10 @@ from pathlib import Path
 
 import pytest
 
+from workshop.course import load_course
+
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = {f"{kind}{n:02}" for kind in ("gate", "measure") for n in range(1, 20)} | {f"milestone{n}" for n in range(1, 6)}
-NAMES |= {"tests", "stages", "tour", "records", "bench"}
+AUTHORS = {"tests", "full", "lint", "stages", "tour", "records", "bench"}
 
 WORKSHOP = """
 import json, os, sys, time
@@ -54,8 +55,8 @@ def surroundings() -> dict[str, str]:
     return kept | {"NO_COLOR": "1", "PIP_NO_INDEX": "1", "TINYTORCH_DATA": "my data"}
 
 
-def tox(project: Path, *arguments: str) -> str:
-    """Run tox in `project`; it must succeed. Returns what it said."""
+def tox(project: Path, *arguments: str, fails: bool = False) -> str:
+    """Run tox in `project`; it must succeed, or fail if that is what it shall do. Returns what it said."""
     done = subprocess.run(
         [*tox_command(), *arguments],
         cwd=project,
@@ -67,8 +68,20 @@ def tox(project: Path, *arguments: str) -> str:
         errors="replace",
         timeout=120,
     )
-    assert done.returncode == 0, done.stdout
+    assert (done.returncode != 0) == fails, done.stdout
     return done.stdout
+
+
+def listed(project: Path) -> dict[str, str]:
+    """The environments that `tox list` names, with their descriptions."""
+    return dict(re.findall(r"^(\w+) +-> (.*)$", tox(project, "list"), flags=re.MULTILINE))
+
+
+def stages_and_milestones(project: Path) -> set[str]:
+    """The environments of the stages and milestones in the project's map."""
+    course = load_course(project)
+    names = {f"{kind}{stage.label}" for kind in ("gate", "measure") for stage in course.stages}
+    return names | {f"milestone{milestone.number}" for milestone in course.milestones}
 
 
 def call_of(project: Path, name: str) -> dict:
@@ -94,9 +107,10 @@ def mark_venv(project: Path) -> Path:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    for name in ("tox.ini", "toxfile.py"):
+    for name in ("tox.ini", "toxfile.py", "stages.yaml"):
         shutil.copy(ROOT / name, tmp_path)
-    (tmp_path / "workshop").mkdir()
+    (tmp_path / "workshop" / "author").mkdir(parents=True)
+    (tmp_path / "workshop" / "author" / "__init__.py").touch()
     (tmp_path / "workshop" / "__main__.py").write_text(WORKSHOP, encoding="utf-8")
     need(tmp_path, "")
     return tmp_path
@@ -135,26 +149,55 @@ def test_recreating_happens_once_a_run(project: Path) -> None:
     assert not mark.exists()
 
 
-def test_list_names_and_describes_every_environment(project: Path) -> None:
-    said = tox(project, "list")
-    assert set(re.findall(r"^(\w+) +-> ", said, flags=re.MULTILINE)) == NAMES
-    assert "no description" not in said
-    assert re.findall(r"^default environments:\n(\w+) .*\n\n", said) == ["tests"]
+def test_list_names_and_describes_what_the_map_has(project: Path) -> None:
+    said = listed(project)
+    assert set(said) == stages_and_milestones(project) | AUTHORS | {"list"}
+    assert "[no description]" not in said.values()
+    text = (project / "stages.yaml").read_text(encoding="utf-8")
+    entry = "  - {number: 10, name: next, question: Q, needs: [], files: {}}\n"
+    milestone = "  - number: 4\n    name: gpt\n    stages: [10]\n"
+    text = text.replace("\nmilestones:", f"{entry}\nmilestones:") + milestone
+    (project / "stages.yaml").write_text(text, encoding="utf-8")
+    added = stages_and_milestones(project)
+    assert {"gate10", "measure10", "milestone4"} <= added
+    assert set(listed(project)) == added | AUTHORS | {"list"}
 
 
-def test_torch_stays_out_of_the_shared_venv(project: Path) -> None:
-    said = tox(project, "config", "-e", "bench", "-k", "env_dir", "dependency_groups")
-    assert f"env_dir = {project / '.tox' / 'bench'}" in said
-    assert "dependency_groups = bench" in said
+def test_a_stages_tree_lists_none_of_the_authors_environments(project: Path) -> None:
+    assert re.findall(r"^default environments:\n(\w+) .*\n\n", tox(project, "list")) == ["tests"]
+    (project / "workshop" / "author" / "__init__.py").unlink()  # a folder with bytecode may well stay behind
+    assert set(listed(project)) == stages_and_milestones(project) | {"list"}
+    assert re.findall(r"^default environments:\n(\w+) .*\n\n", tox(project, "list")) == ["list"]
+    for name in ("tour", "gate77"):
+        assert re.search(rf"not found in configuration file:\n{name}\b", tox(project, "-e", name, fails=True))
+    (project / "stages.yaml").unlink()
+    said = tox(project, "-e", "gate01", fails=True)
+    assert "stages.yaml is missing" in said and "Traceback" not in said
+
+
+def test_torch_and_ruff_stay_out_of_the_shared_venv(project: Path) -> None:
+    said = tox(project, "config", "-e", "bench,lint", "-k", "env_dir", "dependency_groups", "runner", "commands")
+    for name in ("bench", "lint"):
+        assert f"env_dir = {project / '.tox' / name}" in said and f"dependency_groups = {name}" in said
+    assert said.count("runner = virtualenv") == 2
+    assert "ruff format --check" in said and "ruff check" in said
+
+
+def test_ci_runs_everything() -> None:
+    lines = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line.startswith("python -m tox")] == [
+        "python -m tox -e lint",
+        "python -m tox",
+        "python -m tox -e full",
+    ]
 
 
 def test_arguments_and_data_reach_the_workshop(project: Path) -> None:
-    tox(project, "-e", "gate05,milestone2,tests,stages,tour,records", "--", "--seed", "3", "two words")
-    expected = {name: [name] for name in ("tests", "stages", "tour", "records")}
-    expected |= {"gate05": ["gate", "gate05"], "milestone2": ["milestone", "milestone2"]}
-    for name, arguments in expected.items():
+    names = ["gate05", "measure01", "milestone2", "list", "tests", "full", "stages", "tour", "records"]
+    tox(project, "-e", ",".join(names), "--", "--seed", "3", "two words")
+    for name in names:
         call = call_of(project, name)
-        assert call["arguments"] == [*arguments, "--seed", "3", "two words"]
+        assert call["arguments"] == [name, "--seed", "3", "two words"]
         assert call["data"] == "my data"
         assert call["terminal"] is None
 

@@ -1,8 +1,9 @@
 """What a gate is written with: checks that compare values, and say what came, what was expected and where.
 
 A gate talks to `tinytorch` through its public names alone. Each check takes what the student's code gave
-(a Tensor, an array, a number, a string, an exception) and judges its value. A test fails at its first
-check that does not hold; `CheckFailed` carries what was observed, by which known mistakes are recognised.
+(a Tensor, an array, a number, a string, an exception) and judges its value. `CheckFailed` carries what was
+observed, by which known mistakes are recognised. Tables of cases are made with `workshop/tables.py`; what
+needs the door, gradients or memory stands in `workshop/probes.py`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import pytest
 
 from workshop.observe import observation
 
+NOTHING = "None: the function returned nothing; is there a `return`?"
+
 
 class CheckFailed(AssertionError):
     """A check that does not hold.
@@ -23,7 +26,7 @@ class CheckFailed(AssertionError):
     Attributes:
         lines: what a person reads, a line each.
         seen: what was observed, as `observation` puts it.
-        number: which check of its test it is, counted from 1.
+        number: which check of its test, or of its case in a table, it is, counted from 1.
     """
 
     def __init__(self, lines: Sequence[str], seen: Any) -> None:
@@ -31,12 +34,13 @@ class CheckFailed(AssertionError):
         self.lines, self.seen, self.number = list(lines), observation(seen), count.checks
 
 
-count = SimpleNamespace(checks=0)  # checks begun in the test that runs
+# What runs now: how many checks were begun in this test or case, and what a case was given.
+count = SimpleNamespace(checks=0, given="")
 
 
-def exercise(symbol: str) -> pytest.MarkDecorator:
-    """Marks a test as one about the exercise `symbol`; its docstring's first line says what must hold."""
-    return pytest.mark.exercise(symbol)
+def exercise(symbol: str, says: str = "") -> pytest.MarkDecorator:
+    """Marks a test as one about the exercise `symbol`; `says`, or its docstring's first line, says what must hold."""
+    return pytest.mark.exercise(symbol, says)
 
 
 def equal(got: Any, expected: Any, what: str, given: str = "") -> None:
@@ -47,12 +51,12 @@ def equal(got: Any, expected: Any, what: str, given: str = "") -> None:
         given: what it was made from, as in "x = Tensor([1, 2])".
     """
     count.checks += 1
-    plain = _plain(got)
-    same = type(plain) is type(expected) or not isinstance(expected, (bool, str, tuple, type(None)))
+    value = plain(got)
+    same = type(value) is type(expected) or not isinstance(expected, (bool, str, tuple, type(None)))
     if isinstance(expected, np.ndarray):
-        return _arrays(plain, expected, what, given, tolerance=0.0)
-    if not (same and _bool(plain == expected)):
-        raise CheckFailed(_lines(given, f"{what} = {expected!r}", _show(plain)), plain)
+        return _arrays(value, expected, what, given, tolerance=0.0)
+    if not (same and _bool(value == expected)):
+        raise CheckFailed(_lines(given, f"{what} = {expected!r}", _show(value)), value)
 
 
 def close(got: Any, expected: Any, what: str, given: str = "", tolerance: float = 1e-5, dtype: Any = None) -> None:
@@ -62,14 +66,37 @@ def close(got: Any, expected: Any, what: str, given: str = "", tolerance: float 
         dtype: if given, the dtype that the result must have.
     """
     count.checks += 1
-    _arrays(_plain(got), np.asarray(expected), what, given, tolerance, dtype)
+    _arrays(plain(got), np.asarray(expected), what, given, tolerance, dtype)
+
+
+def ratio(
+    got: float,
+    what: str,
+    of: str,
+    at_most: float = np.inf,
+    at_least: float = -np.inf,
+    given: str = "",
+    seen: Any = None,
+) -> None:
+    """One number divided by another lies between two bounds, as in "bytes allocated, divided by those of the result".
+
+    Args:
+        got: the ratio.
+        what, of: name the two numbers.
+        seen: what is observed; the ratio to one digit by default, since measured ones differ from run to run.
+    """
+    count.checks += 1
+    if not at_least <= got <= at_most:
+        bound = f"at most {at_most:g}" if got > at_most else f"at least {at_least:g}"
+        lines = _lines(given, f"{what}, divided by {of}: {bound}", f"a ratio of {got:.3g}")
+        raise CheckFailed(lines, float(f"{got:.0e}") if seen is None else seen)
 
 
 def holds(condition: Any, expected: str, got: Any, given: str = "") -> None:
     """`condition` is true; `expected` is the sentence that says so, `got` what was found instead."""
     count.checks += 1
     if not _bool(condition):
-        raise CheckFailed(_lines(given, expected, got if isinstance(got, str) else _show(_plain(got))), _plain(got))
+        raise CheckFailed(_lines(given, expected, got if isinstance(got, str) else _show(plain(got))), plain(got))
 
 
 def raises(kinds: Any, action: Callable[[], Any], given: str, mentions: Sequence[Any] = ()) -> None:
@@ -77,7 +104,7 @@ def raises(kinds: Any, action: Callable[[], Any], given: str, mentions: Sequence
     count.checks += 1
     names = " or ".join(kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))
     try:
-        result = _plain(action())
+        result = plain(action())
     except NotImplementedError:  # a stub's own, which is no answer to bad input
         raise
     except kinds as error:
@@ -88,91 +115,21 @@ def raises(kinds: Any, action: Callable[[], Any], given: str, mentions: Sequence
         return
     except Exception as error:
         raise CheckFailed(_lines(given, f"a {names}", f"{type(error).__name__}: {error}"), error) from None
-    raise CheckFailed(_lines(given, f"a {names}", f"no error, but {_show(result)}"), result)
+    raise CheckFailed(_lines(given, f"a {names}", f"no error, but {_show(result)}"), {"no error": observation(result)})
 
 
-def gradients_match(
-    function: Callable[..., Any],
-    *arrays: np.ndarray,
-    given: str,
-    names: str = "xyzuvw",
-    tolerance: float = 1e-6,
-    eps: float = 1e-5,
-) -> None:
-    """The gradients of `function(*tensors)` equal central differences in float64, element by element.
-
-    The upstream gradient is random, of size 0.5 to 2: an all-ones one hides a rule that ignores it. Counts one check
-    per array.
-
-    Args:
-        function: takes Tensors, gives a Tensor.
-        arrays: the values to differentiate at; kept away from kinks by the caller.
-        names: one letter per array, for the message.
-    """
-    from tinytorch import Tensor
-
-    arrays = tuple(np.array(array, dtype=np.float64) for array in arrays)
-    tensors = [Tensor(array, requires_grad=True) for array in arrays]
-    result = function(*tensors)
-    random, shape = np.random.default_rng(7), np.shape(_plain(result))
-    upstream = random.uniform(0.5, 2, shape) * random.choice([-1.0, 1.0], shape)
-    result.backward(upstream)
-
-    def value(*values: np.ndarray) -> float:
-        return float(np.sum(_plain(function(*map(Tensor, values))) * upstream))
-
-    for position, array in enumerate(arrays):
-        expected = np.zeros_like(array)
-        for index in np.ndindex(array.shape):
-            step = np.zeros_like(array)
-            step[index] = eps
-            ends = (value(*arrays[:position], array + sign * step, *arrays[position + 1 :]) for sign in (1, -1))
-            expected[index] = (next(ends) - next(ends)) / (2 * eps)
-        what = f"{names[position]}.grad (central differences)"
-        close(tensors[position].grad, expected, what, given, tolerance, dtype=np.float64)
-
-
-def through_door(
-    function: Callable[[], Any], op: str, inputs: Sequence[Any], saved: Sequence[str] = (), given: str = ""
-) -> None:
-    """`function` returns its result through `result_of`, as operation `op` made from `inputs`, saving `saved`.
-
-    Without it nothing could remember the operation, and stage 05 would find no way back through it.
-    `inputs` must require gradients.
-    """
-    expected = f'the result through the door: result_of("{op}", …)'
-    name, sources, keep = at_the_door(function, given)
-    if name != op:
-        raise CheckFailed(_lines(given, expected, f'the door was used as result_of("{name}", …)'), f"door {name}")
-    if len(sources) != len(inputs) or any(source is not tensor for source, tensor in zip(sources, inputs)):
-        got = f"{len(sources)} inputs, not these" if len(sources) == len(inputs) else f"{len(sources)} inputs"
-        raise CheckFailed(_lines(given, f"{expected} with the {len(inputs)} tensors it was made from", got), got)
-    missing = [word for word in saved if word not in keep]
-    if missing:
-        expected = f'result_of("{op}", …) saving {", ".join(f"{word}=…" for word in missing)} for the rule'
-        raise CheckFailed(_lines(given, expected, f"saved: {', '.join(keep) or 'nothing'}"), f"saved {sorted(keep)}")
-
-
-def at_the_door(function: Callable[[], Any], given: str = "") -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-    """The name, the inputs and the saved values of the operation by which `function` came to its result."""
-    from tinytorch.core.tensor import plug_in
-
-    calls: list[tuple[Any, ...]] = []
-    before = plug_in(SimpleNamespace(record=lambda *call: calls.append(call)))
-    try:
-        result = function()
-    finally:
-        plug_in(before)
-    came = bool(calls) and calls[-1][1] is result
-    holds(came, "a result that comes through the door, result_of(…)", "a tensor that did not come through it", given)
-    op, _, inputs, saved = calls[-1]
-    return op, inputs, saved
-
-
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A Tensor's array; anything else as it is."""
     data = getattr(value, "data", None)
     return data if isinstance(data, np.ndarray) and not isinstance(value, np.ndarray) else value
+
+
+def shown(value: Any) -> str:
+    """A value as it stands in a line of `given`: up to eight numbers as they are, of more the shape."""
+    if isinstance(value, (np.ndarray, np.generic, list)) and np.asarray(value).dtype.kind in "biuf":
+        array = np.asarray(value)
+        return _show(array) if 0 < array.size <= 8 else f"an array {array.shape}"
+    return _show(value)
 
 
 def _bool(value: Any) -> bool:
@@ -196,24 +153,42 @@ def _arrays(got: Any, expected: np.ndarray, what: str, given: str, tolerance: fl
         bound = tolerance * max(1.0, finite.max(initial=0.0))
         same = (np.abs(array.astype(np.float64) - expected) <= bound) | (array == expected)
         same |= np.isnan(array) & np.isnan(expected)
-    if same.all():
-        return
-    lines = _lines(given, f"{what} = {_show(expected)}", _show(array))
+    if not same.all():
+        raise CheckFailed(_difference(array, expected, same, what, given), array)
+
+
+def _difference(array: np.ndarray, expected: np.ndarray, same: np.ndarray, what: str, given: str) -> list[str]:
+    """The lines that tell two arrays apart."""
+    right, came = _apart(lambda digits: (_show(expected, digits), _show(array, digits)))
+    lines = _lines(given, f"{what} = {right}", came)
     if array.size > 1:
         first = tuple(int(i) for i in np.argwhere(~same)[0])
-        lines.append(f"first differs at {list(first)}: expected {expected[first]:.7g}, got {array[first]:.7g}")
-    raise CheckFailed(lines, array)
+        right, came = _apart(lambda digits: (f"{expected[first]:.{digits}g}", f"{array[first]:.{digits}g}"))
+        lines.append(f"first differs at {list(first)}: expected {right}, got {came}")
+    return lines
+
+
+def _apart(texts: Callable[[int], tuple[str, str]]) -> tuple[str, str]:
+    """Two numbers, or arrays of them, with as many digits as show that they differ."""
+    for digits in (5, 7, 10, 17):
+        right, came = texts(digits)
+        if right != came:
+            break
+    return right, came
 
 
 def _lines(given: str, expected: str, got: str) -> list[str]:
+    given = given or count.given
     return ([f"given     {given}"] if given else []) + [f"expected  {expected}", f"got       {got}"]
 
 
-def _show(value: Any) -> str:
+def _show(value: Any, digits: int = 5) -> str:
     """A value in a line or two."""
+    if value is None:
+        return NOTHING
     if isinstance(value, (np.ndarray, np.generic)):
         value = np.asarray(value)
-        text = np.array2string(value, separator=", ", threshold=12, edgeitems=2, precision=5, max_line_width=10**6)
-        text = " ".join(text.split())
+        options: dict[str, Any] = {"separator": ", ", "threshold": 12, "edgeitems": 2, "max_line_width": 10**6}
+        text = " ".join(np.array2string(value, precision=digits, **options).split())
         return text if len(text) <= 110 else f"{text[:107]}…"
-    return f"{value!r:.110}" if value is not None else "None"
+    return f"{value!r:.110}"

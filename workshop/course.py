@@ -81,7 +81,13 @@ class Milestone:
 
     @property
     def script(self) -> str:
-        return f"milestones/m{self.number}_{self.name}.py"
+        """The file that is run."""
+        return f"{self.prefix}{self.name}.py"
+
+    @property
+    def prefix(self) -> str:
+        """What the paths of all its files begin with. Other files in milestones/ are shared, and in every tree."""
+        return f"milestones/m{self.number}_"
 
 
 @dataclass(frozen=True)

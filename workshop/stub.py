@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from workshop import WorkshopError
 from workshop.course import Stage
@@ -20,6 +21,7 @@ class Span:
     indent: str  # of the body
 
 
+@lru_cache(256)
 def spans(source: str, path: str) -> dict[str, Span]:
     """Every function of a file by its symbol, `function` or `Class.method`.
 

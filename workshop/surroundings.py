@@ -18,7 +18,7 @@ from workshop import ROOT, WorkshopError
 
 
 def judged_folder() -> Path:
-    """The folder that holds the package to judge: the checkout, or what `python -m workshop milestone` put before it."""
+    """The folder with the package to judge: the checkout, or what `python -m workshop milestone` put before it."""
     given = [Path(entry).resolve() for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     return given[0] if ROOT in given else ROOT
 

@@ -115,7 +115,7 @@ class Run:
             yield advance
 
     def keep(self, trainer: Any = None, **epoch: Any) -> None:
-        """Keep what an epoch gave: its figures, among them its `loss`; and the trainer's state, the last and the best."""
+        """Keep an epoch's figures, among them its `loss`, and the trainer's state: the last, and the best by loss."""
         self.epochs.append(epoch)
         # The figures come first: if this is interrupted, they reach at least as far as the checkpoint.
         write_json(self.out / "epochs.json", {"seed": self.seed, "quick": self.quick, "epochs": self.epochs})

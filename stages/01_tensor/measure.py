@@ -1,6 +1,6 @@
 """Measures what stage 01's lesson tells: the cost of memory, of its order, and of operations, on your package.
 
-python stages/01_tensor/measure.py
+tox -e measure01
 """
 
 import sys
@@ -10,9 +10,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from workshop.measuring import measure, peak_bytes, save_plot, seconds  # puts the package to measure on the path
 from tinytorch import Tensor
 from tinytorch.systems.tensor import broadcast_bytes, cache_lines, kept_bytes, matmul_flops
-from workshop.measuring import measure, peak_bytes, save_plot, seconds  # puts the package to measure on the path
 
 random = np.random.default_rng(0)
 

@@ -1,6 +1,6 @@
 """Measures what stage 02's lesson tells: what activations cost, where they overflow, saturate and go silent.
 
-python stages/02_activations/measure.py
+tox -e measure02
 """
 
 import sys
@@ -11,6 +11,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from workshop.measuring import measure, peak_bytes, save_plot, seconds  # puts the package to measure on the path
 from tinytorch import GELU, ReLU, Sigmoid, Softmax, Tanh, Tensor
 from tinytorch.systems.activations import (
     dead_units,
@@ -19,7 +20,6 @@ from tinytorch.systems.activations import (
     saturation_point,
     sparse_bytes,
 )
-from workshop.measuring import measure, peak_bytes, save_plot, seconds  # puts the package to measure on the path
 
 random = np.random.default_rng(0)
 

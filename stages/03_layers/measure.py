@@ -1,6 +1,6 @@
 """Measures what stage 03's lesson tells: what a model costs in memory, how signals travel, what dropout does.
 
-python stages/03_layers/measure.py
+tox -e measure03
 """
 
 import math
@@ -13,9 +13,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 from tinytorch import Dropout, Linear, Sequential, Tensor, he_normal, manual_seed, xavier_uniform
 from tinytorch.systems.layers import activation_bytes, ensemble_moments, model_bytes, signal_after
-from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 
 random = np.random.default_rng(0)
 
@@ -120,8 +120,8 @@ def ensemble() -> None:
     evaluation = float(layer(Tensor(x), training=False).data @ weights)
     bent = float(np.maximum(outputs, 0).mean())
     print(
-        f"evaluation, one pass: {evaluation:.4f}. Behind a ReLU: ensemble {bent:.4f}, "
-        f"evaluation {max(evaluation, 0):.4f}"
+        f"evaluation, one pass: {evaluation:.4f}. "
+        f"Behind a ReLU: ensemble {bent:.4f}, evaluation {max(evaluation, 0):.4f}"
     )
 
 

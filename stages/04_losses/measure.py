@@ -1,6 +1,6 @@
 """Measures what stage 04's lesson tells: where losses overflow, what they keep, how steep they are, how low they go.
 
-python stages/04_losses/measure.py
+tox -e measure04
 """
 
 import sys
@@ -14,9 +14,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 from tinytorch import BinaryCrossEntropyLoss, CrossEntropyLoss, MSELoss, Tensor, log_softmax, plug_in
 from tinytorch.systems.losses import entropy, kl_divergence, loss_bytes
-from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 
 random = np.random.default_rng(0)
 
@@ -35,12 +35,12 @@ def stability() -> None:
 
 def composed(logits: Tensor, classes: np.ndarray) -> Tensor:
     """The loss made of tensor operations, one after the other."""
-    goals = np.zeros(logits.shape, logits.dtype)
-    goals[np.arange(len(classes)), classes] = 1
+    targets = np.zeros(logits.shape, logits.dtype)
+    targets[np.arange(len(classes)), classes] = 1
     shifted = logits - logits.max(axis=1, keepdims=True)
     powers = shifted.exp()
     probabilities = powers / powers.sum(axis=1, keepdims=True)
-    return -(probabilities.log() * Tensor(goals)).sum() / len(classes)
+    return -(probabilities.log() * Tensor(targets)).sum() / len(classes)
 
 
 def kept_bytes(action: Callable[[], Tensor]) -> int:
@@ -96,23 +96,25 @@ def steepness() -> None:
 
 
 def floors() -> None:
-    print("\nThe lowest loss of 10 classes: entropy of the goals. Confidence c: one logit of c, nine of 0")
     print(
-        f"{'smoothing':>10}{'entropy':>10}{'logits = log goals':>20}"
+        "\nThe lowest loss of 10 classes: entropy of the target probabilities. Confidence c: one logit of c, nine of 0"
+    )
+    print(
+        f"{'smoothing':>10}{'entropy':>10}{'logits=log(targets)':>20}"
         f"{'c = 2':>9}{'c = 5':>9}{'c = 10':>9}{'c = 100':>10}{'KL at 100':>11}"
     )
     for smoothing in (0.0, 0.1, 0.2):
         loss = CrossEntropyLoss(label_smoothing=smoothing)
-        goals = np.full(10, smoothing / 10)
-        goals[0] += 1 - smoothing
+        targets = np.full(10, smoothing / 10)
+        targets[0] += 1 - smoothing
         with np.errstate(divide="ignore"):
-            best = loss(Tensor(np.log(goals)[None]), [0]).item() + 0.0  # -0.0 is 0.0
-        row = f"{smoothing:>10.1f}{entropy(goals):>10.4f}{best:>20.4f}"
+            best = loss(Tensor(np.log(targets)[None]), [0]).item() + 0.0  # -0.0 is 0.0
+        row = f"{smoothing:>10.1f}{entropy(targets):>10.4f}{best:>20.4f}"
         for c in (2.0, 5.0, 10.0, 100.0):
             logits = np.zeros((1, 10))
             logits[0, 0] = c
             row += f"{loss(Tensor(logits), [0]).item() + 0.0:>{9 if c < 100 else 10}.4f}"
-        print(f"{row}{kl_divergence(goals, np.exp(log_softmax(Tensor(logits)).data[0])):>11.4f}")
+        print(f"{row}{kl_divergence(targets, np.exp(log_softmax(Tensor(logits)).data[0])):>11.4f}")
 
 
 def plot() -> None:

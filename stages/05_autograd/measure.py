@@ -1,6 +1,6 @@
-"""Measures what stage 05's lesson tells: what remembering costs in memory and time, and what computing again saves, on your package.
+"""Measures what stage 05's lesson tells: what remembering costs in memory and time, and what computing again saves.
 
-python stages/05_autograd/measure.py
+tox -e measure05
 """
 
 import gc
@@ -11,17 +11,16 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ.setdefault(
-    "OPENBLAS_NUM_THREADS", "1"
-)  # before NumPy is there: threads that wait for each other blur the figures
+# Before NumPy is there: threads that wait for each other blur the figures.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 from tinytorch import Linear, Tanh, Tensor, checkpoint, no_grad
 from tinytorch.systems.autograd import best_segment, count_paths, graph_bytes, in_halves, in_segments, nested_calls
-from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 
 random = np.random.default_rng(0)
 Layers = list[Callable[[Tensor], Tensor]]

@@ -1,6 +1,6 @@
-"""Measures what stage 06's lesson tells: what optimizers remember, what a step costs, and where it leads, on your package.
+"""Measures what stage 06's lesson tells: what optimizers remember, what a step costs, and where it leads.
 
-python stages/06_optimizers/measure.py
+tox -e measure06
 """
 
 import sys
@@ -12,6 +12,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 from tinytorch import SGD, AdamW, Optimizer, Tensor
 from tinytorch.systems.optimizers import (
     bias_steps,
@@ -20,7 +21,6 @@ from tinytorch.systems.optimizers import (
     state_bytes,
     training_bytes,
 )
-from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 
 Maker = Callable[..., Optimizer]
 KINDS: dict[str, Maker] = {
@@ -123,7 +123,8 @@ def bias() -> None:
         mean, root = 1 - 0.9**t, (1 - 0.999**t) ** 0.5
         print(f"{t:>6}{mean:>10.4f}{root:>10.4f}{mean / root:>24.2f}{1:>18.2f}")
     print(
-        f"true to 1 %: the mean (β = 0.9) from step {bias_steps(0.9, 0.01)}, the square (β = 0.999) from {bias_steps(0.999, 0.01)}"
+        f"true to 1 %: the mean (β = 0.9) from step {bias_steps(0.9, 0.01)}, "
+        f"the square (β = 0.999) from {bias_steps(0.999, 0.01)}"
     )
 
 
@@ -138,7 +139,8 @@ def decay() -> None:
         decoupled, penalty = np.mean(ends, axis=0)
         print(f"{scale:>18.2f}{decoupled:>14.3f}{penalty:>14.3f}")
     print(
-        f"by decay alone it would be {(1 - 0.001 * 0.5) ** 2000:.3f}; it halves every {decay_half_life(0.001, 0.5)} steps"
+        f"by decay alone it would be {(1 - 0.001 * 0.5) ** 2000:.3f}; "
+        f"it halves every {decay_half_life(0.001, 0.5)} steps"
     )
 
 

@@ -1,6 +1,6 @@
-"""Measures what stage 07's lesson tells: batches against memory and time, accumulation, warmup, checkpoints, on your package.
+"""Measures what stage 07's lesson tells: batches against memory and time, accumulation, warmup, checkpoints.
 
-python stages/07_training/measure.py
+tox -e measure07
 """
 
 import sys
@@ -11,6 +11,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 from tinytorch import (
     AdamW,
     CosineSchedule,
@@ -23,7 +24,6 @@ from tinytorch import (
     manual_seed,
 )
 from tinytorch.systems.training import largest_batch, micro_batches, step_peak, travel
-from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 
 Group = list[tuple[np.ndarray, np.ndarray]]
 

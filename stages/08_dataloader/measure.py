@@ -1,6 +1,6 @@
 """Measures what stage 08's lesson tells: opening, picking, changing and prefetching data, on your package.
 
-python stages/08_dataloader/measure.py
+tox -e measure08
 """
 
 import itertools
@@ -16,12 +16,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 from tinytorch import CIFAR10, MNIST, Compose, DataLoader, Dataset, ImageDataset, RandomCrop, RandomHorizontalFlip
 from tinytorch.data.datasets import normalise
 from tinytorch.data.download import fetch
 from tinytorch.data.loader import collate
 from tinytorch.systems.loader import epoch_peak, epoch_seconds, mapped_pages, version_count, waiting_share
-from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 
 random = np.random.default_rng(0)
 BATCH = 128
@@ -72,12 +72,14 @@ def mapped() -> None:
                 data.images[order[number * BATCH : (number + 1) * BATCH]]
             times.append(time.perf_counter() - start)
         print(
-            f"{name:28}{opening_time * 1e3:>8.2f} ms{allocated:>10.1f} MB{times[0] * 1e3:>17.2f} ms{sum(times) * 1e3:>14.1f} ms"
+            f"{name:28}{opening_time * 1e3:>8.2f} ms{allocated:>10.1f} MB"
+            f"{times[0] * 1e3:>17.2f} ms{sum(times) * 1e3:>14.1f} ms"
         )
     for name, indices in (("in order", np.arange(BATCH)), ("shuffled", order[:BATCH])):
         pages = mapped_pages(indices, 784, 16)
         print(
-            f"pages of a batch of {BATCH}, {name}: {pages:>4}, that is {pages * 4096 / (BATCH * 784):.1f} bytes for each that is used"
+            f"pages of a batch of {BATCH}, {name}: {pages:>4}, "
+            f"that is {pages * 4096 / (BATCH * 784):.1f} bytes for each that is used"
         )
 
 

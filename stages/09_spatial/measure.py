@@ -1,6 +1,6 @@
 """Measures what stage 09's lesson tells: loops against a matrix product, columns and caches, where a CNN's time goes.
 
-python stages/09_spatial/measure.py
+tox -e measure09
 """
 
 import os
@@ -15,6 +15,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 from tinytorch import BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, ReLU, Tensor, conv2d_naive, manual_seed
 from tinytorch.core import blocks
 from tinytorch.systems.spatial import (
@@ -24,7 +25,6 @@ from tinytorch.systems.spatial import (
     separable_cost,
     winograd_products,
 )
-from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 
 random = np.random.default_rng(0)
 
@@ -79,7 +79,7 @@ def block_sizes() -> list[tuple[int, float]]:
     layer, x, usual = Conv2d(32, 64, 3, padding=1), images(64, 32, 16, 16), blocks.BLOCK
     found = []
     print(
-        f"\nHow many columns at a time: both ways of that layer, N = 64, "
+        "\nHow many columns at a time: both ways of that layer, N = 64, "
         f"{column_bytes(x.shape, 3, padding=1) / 1e6:.0f} MB of columns in all"
     )
     print(f"{'block':>12}{'samples':>10}{'there':>12}{'back':>12}")

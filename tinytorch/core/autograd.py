@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 
+import tinytorch.core.activation_rules
+import tinytorch.core.joining  # noqa: F401 - both are imported for their rules, which enter RULES
 from tinytorch.core.rng import generator
 from tinytorch.core.rules import RULES, Function
 from tinytorch.core.tensor import Tensor, plug_in, recording
 
-__all__ = ["Function", "accumulate", "checkpoint", "no_grad", "recompute", "record", "topological_order", "unbroadcast"]
+__all__ = ["accumulate", "checkpoint", "no_grad", "recompute", "record", "topological_order", "unbroadcast"]
 
 # The tape
 
@@ -46,8 +48,9 @@ def record(op: Any, result: Tensor, inputs: tuple[Tensor, ...], saved: dict[str,
 def topological_order(root: Function) -> list[Function]:
     """`root` and all Functions that lead to it, each once, and each before the ones that made its inputs.
 
-    A Function's `inputs` are tensors; the `grad_fn` of each, if it has one, is a Function before it. Takes time
-    linear in the size of the graph, and no recursion: Python stops after 1,000 nested calls.
+    A Function's `inputs` are tensors; the `grad_fn` of each, if it has one, is a Function before it. No recursion:
+    Python stops after 1,000 nested calls. The time is linear in the size of the graph: each Function's inputs are
+    looked at a fixed number of times, and whether it was met before is known without comparing it with all others.
 
     Raises:
         RuntimeError: a Function on the way is `freed`; the message says that the graph was freed.
@@ -76,7 +79,8 @@ def unbroadcast(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def accumulate(leaf: Tensor, gradient: np.ndarray) -> None:
     """Add `gradient` to `leaf.grad`, an array of the leaf's dtype that shares its memory with nobody.
 
-    `grad` is None before the first time. A gradient that somebody holds already is not changed: the sum is a new array.
+    `grad` is None before the first time. Later the sum is a new array, and the one that was there is not changed:
+    whoever kept `leaf.grad` from an earlier pass, to compare or to average, still has what came then.
     """
     # >>> stage 05: your code
     raise NotImplementedError("stage 05: accumulate is yours to write, see stages/05_autograd/README.md")
@@ -144,7 +148,8 @@ def sent_back(function: Function, gradient: np.ndarray | None) -> list[tuple[Ten
 def no_grad() -> Iterator[None]:
     """Inside `with no_grad():` nothing is remembered; afterwards all is as it was, whatever happened inside.
 
-    `recording(False)` in `tensor.py` switches the door's memory off and returns how it was.
+    `recording(False)` in `tensor.py` switches the door's memory off and returns how it was. That switch belongs to the
+    thread which runs the block: others go on recording meanwhile, as in PyTorch.
     """
     # >>> stage 05: your code
     raise NotImplementedError("stage 05: no_grad is yours to write, see stages/05_autograd/README.md")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from copy import deepcopy
 from typing import Any
@@ -14,15 +15,15 @@ __all__ = ["AdamW", "Optimizer", "SGD"]
 
 
 class Optimizer:
-    """Holds parameters and changes their values, in place, by their gradients, which it only reads.
+    """Holds parameters, and changes their values in place by their gradients, which it only reads.
 
     Args:
-        params: Tensors that require a gradient, each once, such as `model.parameters()`.
-        settings: the numbers that steer the step; each is an attribute that may be changed between steps.
+        params: Tensors that require a gradient, such as `model.parameters()`; each may come only once.
+        settings: the numbers that control the step; each is an attribute that may be changed between steps.
 
     Attributes:
         params: the parameters, a list.
-        state: for each parameter, in that order, a dict of what the optimizer remembers of it; empty at first.
+        state: for each parameter, in that order, a dict of what the optimizer remembers of it, which is empty at first.
     """
 
     def __init__(self, params: Iterable[Tensor], **settings: Any) -> None:
@@ -34,6 +35,9 @@ class Optimizer:
         vars(self).update(settings)
         self.state: list[dict[str, Any]] = [{} for _ in self.params]
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.settings().items())})"
+
     def with_gradient(self) -> list[tuple[Tensor, dict[str, Any]]]:
         """Each parameter that has a gradient, with its state."""
         return [(p, state) for p, state in zip(self.params, self.state) if p.grad is not None]
@@ -41,7 +45,7 @@ class Optimizer:
     def zero_grad(self) -> None:
         """Forget the gradients: every parameter's `grad` becomes None.
 
-        No array is written to: somebody else may still hold it.
+        No array is written to, because somebody else may still hold it.
         """
         # >>> stage 06: your code
         raise NotImplementedError("stage 06: Optimizer.zero_grad is yours to write, see stages/06_optimizers/README.md")
@@ -52,13 +56,13 @@ class Optimizer:
         raise TypeError(f"{type(self).__name__} defines no step")
 
     def settings(self) -> dict[str, Any]:
-        """The numbers that steer the step, as they are now: `{"lr": 0.01, …}`."""
+        """The numbers that control the step, as they are now: `{"lr": 0.01, …}`."""
         return {name: getattr(self, name) for name in self._settings}
 
     def state_dict(self) -> dict[str, Any]:
         """`{"settings": …, "state": …}`: `settings()` and `self.state` as they are now.
 
-        A copy: later steps leave it alone. From it `load_state_dict` goes on as if nothing had happened.
+        Both are copies, which later steps leave alone. An optimizer that loads them goes on as this one would have.
         """
         # >>> stage 06: your code
         raise NotImplementedError("stage 06: Optimizer.state_dict is yours to write, see stages/06_optimizers/README.md")
@@ -67,17 +71,17 @@ class Optimizer:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over a copy of the settings and the state that `state_dict()` returned, here or in another program.
 
-        `check_fits` says whether it fits. If it does not, nothing is changed.
+        `check_fits` raises the error if they do not fit; then nothing is changed.
 
         Raises:
-            ValueError: other settings, another number of parameters, or arrays of other shapes.
+            ValueError: there are other settings, another number of parameters, or arrays of other shapes.
         """
         # >>> stage 06: your code
         raise NotImplementedError("stage 06: Optimizer.load_state_dict is yours to write, see stages/06_optimizers/README.md")
         # <<<
 
     def check_fits(self, state_dict: dict[str, Any]) -> None:
-        """Raise a ValueError unless `state_dict` is one of an optimizer like this, for parameters like these."""
+        """Raise a ValueError unless `state_dict` is one of such an optimizer, with parameters of these shapes."""
         settings, states = state_dict.get("settings", {}), state_dict.get("state", [])
         if set(settings) != set(self._settings):
             raise ValueError(f"load_state_dict: expected settings {sorted(self._settings)}, got {sorted(settings)}")
@@ -103,25 +107,30 @@ def _check_parameters(owner: str, parameters: list[Any]) -> None:
         raise ValueError(f"{owner}: a parameter comes twice, and would take two steps for one")
 
 
-def _not_negative(owner: str, **numbers: float) -> None:
+def _check_numbers(owner: str, **numbers: float) -> None:
     for name, number in numbers.items():
-        if not number >= 0:
-            raise ValueError(f"{owner}: expected {name} ≥ 0, got {number}")
+        if not 0 <= number < math.inf:  # NaN is not either
+            raise ValueError(f"{owner}: expected a finite {name} ≥ 0, got {number}")
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent with momentum.
+    """Stochastic gradient descent with momentum, which is 0.9 by default; PyTorch's SGD has 0.
+
+    Write SGD(params, momentum=0.0) for plain gradient descent, also where you port code from PyTorch.
 
     Args:
         lr: learning rate.
-        momentum: how much of the last step's direction is kept.
-        weight_decay: added to the gradient as weight_decay · parameter (an L2 penalty).
+        momentum: the share of the last velocity that is kept at each step.
+        weight_decay: weight_decay · parameter is added to the gradient (an L2 penalty).
+
+    Raises:
+        ValueError: a setting is negative, infinite or NaN.
     """
 
     def __init__(
         self, params: Iterable[Tensor], lr: float = 0.01, momentum: float = 0.9, weight_decay: float = 0.0
     ) -> None:
-        _not_negative("SGD", lr=lr, momentum=momentum, weight_decay=weight_decay)
+        _check_numbers("SGD", lr=lr, momentum=momentum, weight_decay=weight_decay)
         super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay)
 
     def step(self) -> None:
@@ -131,9 +140,9 @@ class SGD(Optimizer):
             velocity = momentum · velocity + g        (the first velocity is g)
             p = p - lr · velocity
 
-        p changes in place, in its own dtype: whoever holds `p.data` sees it. The gradient is only read, never
-        written to, and not kept: `state["velocity"]`, of p's shape, is an array of its own. Without momentum
-        (0) p moves by g, and nothing is remembered.
+        p changes in place and keeps its dtype, so whoever holds `p.data` sees the change. The gradient is only read:
+        it is not written to and not kept. The velocity is an array of its own, `state["velocity"]`, of p's shape and
+        dtype. With momentum 0, p moves by g, and nothing is remembered.
         """
         # >>> stage 06: your code
         raise NotImplementedError("stage 06: SGD.step is yours to write, see stages/06_optimizers/README.md")
@@ -145,9 +154,12 @@ class AdamW(Optimizer):
 
     Args:
         lr: learning rate.
-        betas: β₁ and β₂, how much of the running means of the gradient and of its square is kept at each step.
+        betas: β₁ and β₂, the shares of the running means of the gradient and of its square that are kept at each step.
         eps: added to the root, so that nothing is divided by zero.
-        weight_decay: share of the parameter, times lr, taken off at each step.
+        weight_decay: at each step the parameter shrinks by lr · weight_decay of itself.
+
+    Raises:
+        ValueError: a setting is negative, infinite or NaN, or a beta is 1 or more.
     """
 
     def __init__(
@@ -158,7 +170,7 @@ class AdamW(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.01,
     ) -> None:
-        _not_negative("AdamW", lr=lr, eps=eps, weight_decay=weight_decay)
+        _check_numbers("AdamW", lr=lr, eps=eps, weight_decay=weight_decay)
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"AdamW: expected two betas from 0 up to, not including, 1, got {betas}")
         super().__init__(params, lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay)
@@ -171,9 +183,10 @@ class AdamW(Optimizer):
             square = β₂ · square + (1 - β₂) · gradient²
             p = p - lr · (mean / (1 - β₁ᵗ)) / (√(square / (1 - β₂ᵗ)) + eps)
 
-        `state["mean"]` and `state["square"]`, of p's shape and dtype, start as zeros. `state["steps"]` holds t, an
-        integer: 1 in the first step of this parameter; a step in which it has no gradient is none. p changes in
-        place, in its own dtype: whoever holds `p.data` sees it. The gradient is only read, and not kept.
+        t counts the steps of this parameter from 1; a step in which it has no gradient does not count. Keep t, an
+        integer, and the two means, arrays of p's shape and dtype that start as zeros, in `state`, by names of your
+        own; keep no other array there. p changes in place and keeps its dtype, so whoever holds `p.data` sees the
+        change. The gradient is only read: it is not written to and not kept.
         """
         # >>> stage 06: your code
         raise NotImplementedError("stage 06: AdamW.step is yours to write, see stages/06_optimizers/README.md")

@@ -1,4 +1,6 @@
-"""Stage 05: the rules, how a gradient goes back through each operation of stages 01 to 04.
+"""Stage 05: the rules, how a gradient goes back through each operation of a Tensor.
+
+Those of activations and losses stand in `activation_rules.py`.
 
 A rule answers with one gradient per input, of the shape that the operation computed with: where an operand was
 broadcast, the engine in `autograd.py` undoes it. A rule reads `grad_output` and never changes it, since others may
@@ -12,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.core.activations import normal_cdf
+from tinytorch.config import get_backend
 from tinytorch.core.tensor import Tensor, result_of
 
 __all__ = ["RULES", "Function"]
@@ -25,6 +27,8 @@ class Function:
 
     A subclass named `AddBackward` is the rule of the operation "Add". An operation of your own defines
     `forward` as well, and is used as `MyFunction.apply(x)`; what `backward` will need, `forward` leaves in `self`.
+
+    Recording is a matter of each thread: `no_grad` in one of them does not stop another from recording.
 
     Attributes:
         inputs: the tensors that went in; () once the graph is freed.
@@ -103,6 +107,8 @@ class PowBackward(Function):
     def backward(self, grad_output: np.ndarray) -> Any:
         """d(aᵇ) = b aᵇ⁻¹ da + aᵇ ln(a) db; 0 for a where b = 0, and 0 for b where a = 0 and b ≥ 0, as in PyTorch.
 
+        The first 0 holds for every a, also 0, ±inf and NaN.
+
         Work out the second part only if b needs it (`self.needs(1)`, else None): in `x ** 2` nobody does, and the
         logarithm of a negative x does not exist.
         """
@@ -115,7 +121,8 @@ class MatmulBackward(Function):
     def backward(self, grad_output: np.ndarray) -> Any:
         """d(AB): dA = G Bᵀ, dB = Aᵀ G, matrix by matrix in a batch. A vector is a matrix with one row or column.
 
-        A product costs as much as the forward pass: answer None for an operand that nobody asks about (`self.needs`).
+        Both products come from the backend, `get_backend().matmul(a, b)`, as in `Tensor.matmul`.
+        Each costs as much as the forward pass: answer None for an operand that nobody asks about (`self.needs`).
         A batch may be left unsummed where an operand had none: that is broadcasting, which the engine undoes.
         """
         # >>> stage 05: your code
@@ -148,7 +155,9 @@ class IndexBackward(Function):
     def backward(self, grad_output: np.ndarray) -> Any:
         """Zeros, with the gradient added where the elements came from: `self.index`. One taken twice gets both.
 
-        `zeros[index] += grad` forgets all but the last of those that name the same place; `np.add.at` does not.
+        `zeros[index] += grad` forgets all but the last of those that name the same place; `np.add.at` does not. An
+        index may name a place twice by any part of it that is a sequence: a list, an array, or a tuple as in
+        `x[0, (1, 1)]`. Numbers, slices, None and `...` never do.
         """
         # >>> stage 05: your code
         raise NotImplementedError("stage 05: IndexBackward.backward is yours to write, see stages/05_autograd/README.md")
@@ -162,7 +171,7 @@ class _Reduction(Function):
     def spread(self, reduced: np.ndarray) -> np.ndarray:
         """`reduced`, with the summed axes back as axes of length 1, stretched to the input's shape."""
         x = self.inputs[0]
-        if self.axis is not None and not self.keepdims:
+        if self.axis is not None and not self.keepdims and x.ndim:  # a number may be summed over axis 0, and has none
             reduced = np.expand_dims(reduced, self.axis)
         return np.broadcast_to(reduced, x.shape)
 
@@ -205,92 +214,4 @@ class LogBackward(Function):
         """d(ln a) = da / a."""
         # >>> stage 05: your code
         raise NotImplementedError("stage 05: LogBackward.backward is yours to write, see stages/05_autograd/README.md")
-        # <<<
-
-
-class SigmoidBackward(Function):
-    output: np.ndarray
-
-    def backward(self, grad_output: np.ndarray) -> Any:
-        """dσ = σ (1 - σ) da, with σ at hand as `self.output`."""
-        # >>> stage 05: your code
-        raise NotImplementedError("stage 05: SigmoidBackward.backward is yours to write, see stages/05_autograd/README.md")
-        # <<<
-
-
-class TanhBackward(Function):
-    output: np.ndarray
-
-    def backward(self, grad_output: np.ndarray) -> Any:
-        """d(tanh) = (1 - tanh²) da, with tanh at hand as `self.output`."""
-        # >>> stage 05: your code
-        raise NotImplementedError("stage 05: TanhBackward.backward is yours to write, see stages/05_autograd/README.md")
-        # <<<
-
-
-class ReLUBackward(Function):
-    def backward(self, grad_output: np.ndarray) -> Any:
-        """The gradient where the input was positive; nothing elsewhere, also at 0."""
-        # >>> stage 05: your code
-        raise NotImplementedError("stage 05: ReLUBackward.backward is yours to write, see stages/05_autograd/README.md")
-        # <<<
-
-
-class GELUBackward(Function):
-    approximate: str
-
-    def backward(self, grad_output: np.ndarray) -> Any:
-        """The derivative of the form that ran forward, `self.approximate`: "none" or "tanh".
-
-        "none": Φ(x) + x φ(x), with Φ as in `normal_cdf` and φ(x) = exp(-x²/2) / √(2π).
-        "tanh": with u = √(2/π) (x + 0.044715 x³): (1 + tanh u) / 2 + x (1 - tanh² u) / 2 · du/dx.
-        """
-        # >>> stage 05: your code
-        raise NotImplementedError("stage 05: GELUBackward.backward is yours to write, see stages/05_autograd/README.md")
-        # <<<
-
-
-class SoftmaxBackward(Function):
-    output: np.ndarray
-    dim: int
-
-    def backward(self, grad_output: np.ndarray) -> Any:
-        """s (g - Σ g s), with s at hand as `self.output` and the sum over `self.dim`."""
-        # >>> stage 05: your code
-        raise NotImplementedError("stage 05: SoftmaxBackward.backward is yours to write, see stages/05_autograd/README.md")
-        # <<<
-
-
-class LogSoftmaxBackward(Function):
-    output: np.ndarray
-    dim: int
-
-    def backward(self, grad_output: np.ndarray) -> Any:
-        """g - exp(`self.output`) Σ g, the sum over `self.dim`."""
-        # >>> stage 05: your code
-        raise NotImplementedError("stage 05: LogSoftmaxBackward.backward is yours to write, see stages/05_autograd/README.md")
-        # <<<
-
-
-class CrossEntropyBackward(Function):
-    log_probabilities: np.ndarray
-    goals: np.ndarray
-
-    def backward(self, grad_output: np.ndarray) -> Any:
-        """(softmax - goals) / batch size, times `grad_output`, a single number.
-
-        `self.log_probabilities` is (batch, classes); `self.goals`, of the same shape, are the probabilities wanted.
-        """
-        # >>> stage 05: your code
-        raise NotImplementedError("stage 05: CrossEntropyBackward.backward is yours to write, see stages/05_autograd/README.md")
-        # <<<
-
-
-class BinaryCrossEntropyBackward(Function):
-    targets: np.ndarray
-
-    def backward(self, grad_output: np.ndarray) -> Any:
-        """(p - t) / (p (1 - p)) / number of elements, times `grad_output`; p (1 - p) counts as at least 1e-12."""
-        # >>> stage 05: your code
-        raise NotImplementedError("stage 05: BinaryCrossEntropyBackward.backward is yours to write, see stages/05_autograd/README.md")
         # <<<

@@ -1,7 +1,8 @@
 """Stage 09: layers for images: convolution, and what stands between it and a Linear layer.
 
-What a convolution computes stands in `convolution.py`; here it becomes a layer with parameters, and an operation with a
-rule. Pooling and batch normalisation have files of their own, and are found here as well.
+What a convolution computes stands in `convolution.py`, which brings it into the NumPy backend when imported; here it
+becomes a layer with parameters, and an operation with a rule. Pooling and batch normalisation have files of their own,
+and are found here as well.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from tinytorch.config import get_backend
-from tinytorch.core import convolution as convolution  # brings its kernels into the NumPy backend
+from tinytorch.core.convolution import col2im as col2im
+from tinytorch.core.convolution import conv2d_naive as conv2d_naive
+from tinytorch.core.convolution import im2col as im2col
 from tinytorch.core.layers import Layer, he_normal
 from tinytorch.core.normalization import BatchNorm2d as BatchNorm2d
 from tinytorch.core.pooling import AvgPool2d as AvgPool2d

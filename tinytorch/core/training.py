@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tinytorch.core.arrays import whole_number
 from tinytorch.core.autograd import no_grad
 from tinytorch.core.checkpoints import read_state, write_state
 from tinytorch.core.layers import Layer
@@ -28,12 +29,13 @@ def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
 
     Args:
         parameters: those without a gradient are skipped.
+        max_norm: 0 or more; infinity clips nothing, and only measures.
 
     Returns:
         The norm before clipping, √ΣΣg², with squares and sums in float64.
 
     Raises:
-        ValueError: the norm is not finite; no gradient is changed.
+        ValueError: the norm is not finite, or `max_norm` is negative or NaN; no gradient is changed.
     """
     # >>> stage 07: your code
     raise NotImplementedError("stage 07: clip_grad_norm is yours to write, see stages/07_training/README.md")
@@ -78,27 +80,26 @@ class EarlyStopping:
     """Says when a loss has stopped falling.
 
     Args:
-        patience: how many epochs in a row without a new lowest loss are borne.
+        patience: the number of epochs in a row without a new lowest loss after which to stop, an integer from 1 on.
 
     Attributes:
         best: the lowest loss so far, infinite at first.
-        best_epoch: the call of `step` that brought it, counted from 0; -1 before there is one.
-        waited: calls of `step` since then.
+        best_epoch: the number of the call of `step` that brought it, counted from 0; -1 before there is one.
+        waited: the number of calls of `step` since then.
     """
 
     def __init__(self, patience: int) -> None:
-        if patience < 1:
-            raise ValueError(f"EarlyStopping: expected patience ≥ 1, got {patience}")
-        self.patience, self.best, self.best_epoch, self.waited = patience, math.inf, -1, 0
+        self.patience = whole_number("EarlyStopping", "patience", patience, 1)
+        self.best, self.best_epoch, self.waited = math.inf, -1, 0
 
     def step(self, loss: float) -> bool:
         """Take note of one epoch's `loss`, usually that of validation, and say whether to stop.
 
-        Lower than `best` is better: `best`, `best_epoch` and `waited` start anew from here. Anything else, such as a
-        loss that equals the best or is not a number, is no better, and `waited` counts it.
+        A loss lower than `best` is better: it becomes `best`, with its `best_epoch`, and `waited` is 0 again. Any
+        other loss, also one that equals the best or is NaN, is no better, and `waited` counts it.
 
         Returns:
-            Whether `patience` calls or more have gone by without a better one.
+            Whether `patience` calls or more have gone by without a better loss.
         """
         # >>> stage 07: your code
         raise NotImplementedError("stage 07: EarlyStopping.step is yours to write, see stages/07_training/README.md")
@@ -121,7 +122,7 @@ def sample_count(batches: Iterable[Batch]) -> int:
 
 
 def count_right(predictions: Tensor, targets: Any) -> float:
-    """How many of the batch are classed right; not a number if the targets are no classes.
+    """The number of samples whose class is predicted right; NaN if the targets are no classes.
 
     Classes are integers (…), where predictions are (…, classes); the largest of the last axis is the predicted one.
     """
@@ -140,10 +141,10 @@ class Trainer:
         loss_fn: called with predictions and targets; answers with their mean loss over the batch.
         schedule: something with `get_lr(epoch)`, which is asked at the start of each epoch.
         max_norm: gradients are clipped to this norm.
-        accumulate: number of batches whose gradients are gathered for one step of the optimizer.
+        accumulate: the number of batches whose gradients are gathered for one step, an integer from 1 on.
 
     Attributes:
-        epoch: number of epochs that are done.
+        epoch: the number of epochs that are done.
     """
 
     def __init__(
@@ -155,24 +156,23 @@ class Trainer:
         max_norm: float | None = None,
         accumulate: int = 1,
     ) -> None:
-        if accumulate < 1:
-            raise ValueError(f"Trainer: expected accumulate ≥ 1, got {accumulate}")
+        self.accumulate = whole_number("Trainer", "accumulate", accumulate, 1)
         self.model, self.optimizer, self.loss_fn = model, optimizer, loss_fn
-        self.schedule, self.max_norm, self.accumulate = schedule, max_norm, accumulate
-        self.epoch = 0
+        self.schedule, self.max_norm, self.epoch = schedule, max_norm, 0
 
     def train_epoch(self, dataloader: Iterable[Batch]) -> float:
-        """One pass over the batches, in their order and in training mode; counts the epoch.
+        """One pass over the batches, in their order and in training mode; `self.epoch` counts it at the end.
 
-        Before the first batch the schedule, if there is one, sets `optimizer.lr` by `self.epoch`, which is 0 for the
-        first. Batches come in groups of `accumulate`, the last group may be smaller; `train_step` takes each.
+        Before the first batch the schedule, if there is one, gives `optimizer.lr` for `self.epoch`, which is 0 in the
+        first epoch. Batches are taken in groups of `accumulate`, of which the last may be smaller, and `train_step`
+        is called with each group.
 
         Args:
             dataloader: any iterable of batches (inputs, targets), also one that can be gone through only once. No
-                batch is asked for before its group is due: the data may be larger than the memory.
+                batch is asked for before its group is due, because the data may be larger than the memory.
 
         Returns:
-            The mean loss over all samples: a small last batch counts for less.
+            The mean loss over all samples, so that a small last batch counts for less.
 
         Raises:
             ValueError: no batch came; the epoch does not count.
@@ -184,25 +184,25 @@ class Trainer:
     def train_step(self, group: list[Batch]) -> float:
         """One step of the optimizer for all batches of `group`, as if they were one large batch.
 
-        Gradients left from before do not count. Each batch goes forward and back on its own, so that the memory of
-        one is enough. Its mean loss is weighted by its share of the group's samples, and the gradients add up. Then
-        they are clipped, if `max_norm` is given, and the optimizer takes its step.
+        Gradients left from before do not count. Each batch goes forward and back on its own, so that memory for one
+        is enough. Its mean loss is weighted by its share of the group's samples, and the gradients add up. Then they
+        are clipped, if `max_norm` is given, and the optimizer takes its step.
 
         Returns:
             The mean loss over the group's samples, before the step.
 
         Raises:
-            ValueError: a loss is not finite; no parameter is changed.
+            ValueError: a loss is not finite; then no parameter is changed.
         """
         # >>> stage 07: your code
         raise NotImplementedError("stage 07: Trainer.train_step is yours to write, see stages/07_training/README.md")
         # <<<
 
     def evaluate(self, dataloader: Iterable[Batch]) -> tuple[float, float | None]:
-        """Mean loss over all samples, and the share of right classes; trains nothing.
+        """The mean loss over all samples and the share of right classes; nothing is trained.
 
-        Runs in evaluation mode and without a tape. Afterwards the model is in the mode that it was in, also if an
-        error came in between.
+        The model runs in evaluation mode and without a tape. Afterwards it is in the mode that it was in before, also
+        if an error came in between.
 
         Returns:
             (loss, accuracy), where accuracy is None unless the targets are classes, as `count_right` says.
@@ -233,9 +233,9 @@ class Trainer:
     def save_checkpoint(self, path: str | Path) -> None:
         """Write `state()` to the file `path`, in such a way that a resumed run continues bit for bit.
 
-        Whatever happens on the way, `path` holds a whole checkpoint, the old or the new: `write_state` writes a file
-        of another name in the same folder first, which takes the place of `path` (`os.replace`) when it is complete,
-        and is removed if something goes wrong.
+        Whatever happens on the way, `path` holds a whole checkpoint, the old one or the new one. So let `write_state`
+        write a file of another name in the same folder first. When it is complete it takes the place of `path`
+        (`os.replace`); if something goes wrong it is removed.
         """
         # >>> stage 07: your code
         raise NotImplementedError("stage 07: Trainer.save_checkpoint is yours to write, see stages/07_training/README.md")
@@ -245,7 +245,7 @@ class Trainer:
         """Go on from what `save_checkpoint` wrote to the file `path`: `read_state` reads it, `restore` takes it over.
 
         Raises:
-            ValueError: the file is damaged, or belongs to another model or optimizer; nothing is changed.
+            ValueError: the file is damaged, or belongs to another model or optimizer; then nothing is changed.
             FileNotFoundError: there is no such file.
         """
         # >>> stage 07: your code

@@ -1,4 +1,4 @@
-"""Stage 08: the DataLoader, which brings samples in batches: in a new order each epoch, and ahead of time."""
+"""Stage 08: the DataLoader, which brings samples in batches, in a new order each epoch, and ahead of time."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.core.arrays import as_array
+from tinytorch.core.arrays import as_array, whole_number
 from tinytorch.core.rng import generator
 from tinytorch.core.tensor import Tensor, result_of
 
-__all__ = ["DataLoader", "Dataset", "TensorDataset", "collate", "prefetched", "stream"]
+__all__ = ["DataLoader", "Dataset", "TensorDataset", "collate", "prefetched", "seeded_generator"]
 
 Batch = tuple[Tensor, ...]  # usually (inputs, targets), with the samples along the first axis of each
 
@@ -22,16 +22,16 @@ def collate(samples: Sequence[Sequence[Any]]) -> Batch:
     """Samples, each a tuple such as (input, target), as one batch: a tuple of Tensors, one for each field.
 
     Args:
-        samples: one or more tuples (or lists) of equal length. Their fields are Tensors, arrays or numbers, which get
-            the dtype that `as_array` gives a list of them.
+        samples: one or more tuples (or lists) of equal length. Their fields are Tensors, arrays or numbers; a batch of
+            them has the dtype that `as_array` gives a list of them.
 
     Returns:
         Tensors of new memory, with the samples along a new first axis.
 
     Raises:
-        TypeError: a sample is no tuple or list; the message names what it is.
-        ValueError: samples differ in their number of fields, or in the shape of a field; the message names both numbers,
-            or both shapes.
+        TypeError: a sample is no tuple or list; the message names its type.
+        ValueError: samples differ in their number of fields, or in the shape of a field; the message names both
+            numbers, or both shapes.
 
     >>> inputs, targets = collate([([0.5, 1.0], 3), ([2.0, 4.0], 7)])
     >>> inputs.shape, targets
@@ -51,10 +51,10 @@ def _stacked(values: Sequence[Any]) -> Tensor:
 
 
 class Dataset:
-    """Samples, numbered from 0. Derive from it, and write `__len__` and `__getitem__`.
+    """Samples, numbered from 0. Derive a class from it, and write its `__len__` and `__getitem__`.
 
-    `dataset[i]` gives sample i as a tuple, usually (input, target), and raises IndexError from `len(dataset)` on: by
-    that, a `for` loop over a dataset ends. A dataset that can make a whole batch at once writes `batch` too.
+    `dataset[i]` gives sample i as a tuple, usually (input, target). From `len(dataset)` on it raises IndexError, which
+    ends a `for` loop over the dataset. A dataset that can make a whole batch at once also writes `batch`.
 
     >>> class Squares(Dataset):
     ...     def __len__(self): return 4
@@ -70,9 +70,9 @@ class Dataset:
         raise NotImplementedError(f"{type(self).__name__} has no __getitem__, which gives the sample of a number")
 
     def batch(self, indices: np.ndarray, rng: np.random.Generator) -> Batch:
-        """The samples `indices`, an array of integers, as one batch: here one by one, by `collate`.
+        """The samples `indices`, an array of integers, as one batch; here `collate` makes it of them one by one.
 
-        A dataset that overrides it draws from `rng` what is left to chance: then the loader's seed decides that too.
+        A dataset that writes its own takes all its random numbers from `rng`, so that the loader's seed decides them.
         """
         return collate([self[int(index)] for index in indices])
 
@@ -81,10 +81,11 @@ class TensorDataset(Dataset):
     """Sample i is the i-th row of each tensor.
 
     Args:
-        tensors: at least one Tensor, all with the same length of their first axis; arrays and lists are copied into one.
+        tensors: one Tensor or more, all with the same length of their first axis. Of an array or a list, which it
+            copies, it makes a Tensor.
 
     Raises:
-        ValueError: there is none, one is a single number, or first lengths differ; the message names the shapes.
+        ValueError: there is no tensor, one is a single number, or first lengths differ; the message names the shapes.
 
     >>> data = TensorDataset(Tensor([[1.0, 2.0], [3.0, 4.0]]), Tensor([5, 6]))
     >>> len(data), data[1]
@@ -106,7 +107,8 @@ class TensorDataset(Dataset):
     def batch(self, indices: np.ndarray, rng: np.random.Generator) -> Batch:
         """The samples `indices` as one batch: of each tensor these rows, in this order, picked all at once.
 
-        One index by an array for each tensor (or `np.take`), no loop over the samples. The result is a copy.
+        Index each tensor once with the whole array (or use `np.take`), without a loop over the samples. The result is
+        a copy.
 
         Raises:
             IndexError: there is no such sample; the message names the index, as NumPy's does.
@@ -116,8 +118,8 @@ class TensorDataset(Dataset):
         # <<<
 
 
-def stream(seed: int, *place: int) -> np.random.Generator:
-    """Random numbers that depend on `seed` and `place` alone, as (epoch,) or (epoch, batch), and on nothing else.
+def seeded_generator(seed: int, *place: int) -> np.random.Generator:
+    """A generator whose random numbers depend on `seed` and `place` alone; a place is (epoch,) or (epoch, batch).
 
     Other seeds or places give other numbers, in no visible relation to these.
     """
@@ -129,20 +131,22 @@ class DataLoader:
 
     Args:
         dataset: a Dataset with one sample or more.
-        batch_size: samples in a batch.
+        batch_size: the number of samples in a batch.
         shuffle: whether each epoch has an order of its own.
         drop_last: whether a last batch that would be smaller is left out.
-        seed: a number from 0 on that, with the number of the epoch, decides all that is random. Without one, every epoch
-            takes its seed from the package's `generator()`.
-        prefetch: how many batches wait, finished, while the model works on another; a thread in the background makes
-            them. 0: none, each is made when it is asked for. The batches are the same.
+        seed: an integer from 0 on that, with the number of the epoch, decides everything random. If it is None, every
+            epoch takes its seed from the package's `generator()`.
+        prefetch: the number of batches that wait, finished, while the model works on another; a thread in the
+            background makes them. With 0 there is no thread, and each batch is made when it is asked for. The batches
+            are the same.
 
     Attributes:
-        epoch: number of epochs begun. A run that is resumed sets it, to go on with the orders that it would have seen.
+        epoch: the number of epochs begun. A run that is resumed sets it, to go on with the orders that it would have
+            seen.
 
     Raises:
-        TypeError: `dataset` is no Dataset.
-        ValueError: the dataset is empty, batch_size is below 1, seed or prefetch below 0.
+        TypeError: `dataset` is no Dataset, or batch_size, seed or prefetch is no integer.
+        ValueError: the dataset is empty, batch_size is below 1, or seed or prefetch is below 0.
     """
 
     def __init__(
@@ -159,14 +163,13 @@ class DataLoader:
             raise TypeError(f"DataLoader: expected a Dataset, got {kind}; a TensorDataset makes one of tensors")
         if len(dataset) == 0:
             raise ValueError("DataLoader: the dataset is empty; expected one sample or more")
-        for name, value, least in (("batch_size", batch_size, 1), ("seed", seed or 0, 0), ("prefetch", prefetch, 0)):
-            if value < least:
-                raise ValueError(f"DataLoader: expected {name} ≥ {least}, got {value}")
-        self.dataset, self.batch_size, self.shuffle, self.drop_last = dataset, batch_size, shuffle, drop_last
-        self.seed, self.prefetch, self.epoch = seed, prefetch, 0
+        self.batch_size = whole_number("DataLoader", "batch_size", batch_size, 1)
+        self.seed = None if seed is None else whole_number("DataLoader", "seed", seed, 0)
+        self.prefetch = whole_number("DataLoader", "prefetch", prefetch, 0)
+        self.dataset, self.shuffle, self.drop_last, self.epoch = dataset, shuffle, drop_last, 0
 
     def __len__(self) -> int:
-        """Number of batches in an epoch: the last one may be smaller, and does not count if `drop_last` leaves it out.
+        """The number of batches in an epoch. The last may be smaller; if `drop_last` leaves it out it does not count.
 
         >>> data = TensorDataset(Tensor(np.zeros((10, 3))))
         >>> len(DataLoader(data, batch_size=4)), len(DataLoader(data, batch_size=4, drop_last=True))
@@ -179,19 +182,19 @@ class DataLoader:
     def order(self, seed: int, epoch: int) -> np.ndarray:
         """The numbers of all samples, each once, in the order of this epoch: (samples,) integers.
 
-        From 0 up, unless `shuffle` is on: then a random order, every one as likely as any other, which `seed` and `epoch`
-        decide together. `stream(seed, epoch)` is a generator for it.
+        They go from 0 up, unless `shuffle` is on. Then the order is random, every order is as likely as any other, and
+        `seed` and `epoch` together decide which it is: draw it from `seeded_generator(seed, epoch)`.
         """
         # >>> stage 08: your code
         raise NotImplementedError("stage 08: DataLoader.order is yours to write, see stages/08_dataloader/README.md")
         # <<<
 
     def batches(self, seed: int, epoch: int) -> Iterator[Batch]:
-        """One after the other, the batches of one epoch: each is made when it is asked for, and not before.
+        """The batches of one epoch, one after the other: each is made when it is asked for, and not before.
 
-        Cuts `order(seed, epoch)` into pieces of `batch_size`. `dataset.batch(indices, rng)` makes a batch of each, where
-        rng is `stream(seed, epoch, number)` with the batch's number, counted from 0: so what happens to a batch
-        does not depend on who asked for it, or when.
+        `order(seed, epoch)` is cut into pieces of `batch_size`; `dataset.batch(indices, rng)` makes a batch of each.
+        Its rng is `seeded_generator(seed, epoch, number)` with the batch's number, counted from 0, so that the random
+        numbers of a batch do not depend on who asks for it, or when.
         """
         # >>> stage 08: your code
         raise NotImplementedError("stage 08: DataLoader.batches is yours to write, see stages/08_dataloader/README.md")
@@ -200,9 +203,10 @@ class DataLoader:
     def __iter__(self) -> Iterator[Batch]:
         """One epoch: an iterator over its batches.
 
-        Counts it in `self.epoch`, whose value before, 0 for the first, is the number of this one. The seed is
+        The number of this epoch is `self.epoch`, which is 0 for the first, and which this call raises by 1. The seed is
         `self.seed`, or, if that is None, one number drawn from `generator()`, here and not in the background; nothing
-        else in an epoch draws from it. Then `batches` gives the batches, through `prefetched` if `self.prefetch` is not 0.
+        else in an epoch draws from it. Then `batches` gives the batches, and they come through `prefetched` if
+        `self.prefetch` is not 0.
         """
         # >>> stage 08: your code
         raise NotImplementedError("stage 08: DataLoader.__iter__ is yours to write, see stages/08_dataloader/README.md")
@@ -212,15 +216,16 @@ class DataLoader:
 def prefetched(batches: Iterator[Any], depth: int) -> Iterator[Any]:
     """What `batches` gives, in its order, made ahead of time by a thread in the background.
 
-    A queue with room for `depth` items connects the two (`queue.Queue(maxsize=depth)`): the thread puts in what it
-    made and waits while there is no room, so that never more than depth + 1 are ahead of whoever takes them out.
+    A queue with room for `depth` items connects the two (`queue.Queue(maxsize=depth)`). The thread puts in what it
+    made, and waits while there is no room, so that it is never more than depth + 1 items ahead. It is a daemon thread:
+    a program can end without waiting for it.
 
-    An exception in `batches` comes out here, the same object, after all that was made before it. When the loop over
-    this generator is left early, by `break` or by an error, the thread ends: Python then closes the
+    An exception in `batches` comes out here, as the same object, after everything that was made before it. When the
+    loop over this generator is left early, by `break` or by an error, the thread ends: Python then closes the
     generator, which runs its `finally`. Mind that the thread may be waiting for room at that moment.
 
     Args:
-        batches: an iterator, which only the thread asks.
+        batches: an iterator; only the thread asks it.
         depth: at least 1.
     """
     # >>> stage 08: your code

@@ -72,9 +72,15 @@ def _run(layers: Sequence[Callable[[Tensor], Tensor]], x: Tensor) -> Tensor:
 def best_segment(layers: int) -> int:
     """The `segment` for which `in_segments` keeps the fewest activations at once. If several are best, any of them.
 
-    Every layer makes one activation of the same size. After the forward pass, the result of each segment is there.
-    On the way back, from the last segment to the first, the activations of one segment are there as well (its last
-    one a second time), while the results of the segments after it are gone.
+    Every layer makes one activation of the same size. After the forward pass the result of each segment is there.
+    The way back runs the segments again, from the last to the first. While a segment runs again, there are
+
+    - the results of this segment and of all before it, from the forward pass; those after it are gone by then;
+    - the activations of all its layers. The last one equals the segment's result, and is a second array all the same.
+
+    Four layers in segments of 2: the forward pass leaves a2 and a4. The second segment runs again: a2, a4, and a3, a4
+    anew, which makes 4. Then the first: a2, and a1, a2 anew, which makes 3. So 4 are kept at once; segments of 1 keep
+    5 (a1 to a4, and a4 anew), and so does one segment of 4 (a4, and a1 to a4 anew).
 
     >>> best_segment(100)
     10

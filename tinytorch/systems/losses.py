@@ -14,7 +14,7 @@ def log_sum_exp(values: np.ndarray, axis: int = -1) -> np.ndarray:
     """log Σ exp(values) along `axis`, which is dropped, without overflow or loss, in the dtype of `values`.
 
     log Σ exp(v) = m + log Σ exp(v - m) for any m. With the largest v as m no exp exceeds 1, and one is 1. An element
-    of -inf adds nothing; where all are -inf, so is the result.
+    of -inf adds nothing; where all elements are -inf, the result is -inf.
 
     >>> log_sum_exp(np.array([[1000.0, 1000.0], [-1000.0, -1000.0]])).round(3)
     array([1000.693, -999.307])
@@ -27,17 +27,17 @@ def log_sum_exp(values: np.ndarray, axis: int = -1) -> np.ndarray:
 def loss_bytes(batch: int, classes: int, itemsize: int = 4, fused: bool = True) -> int:
     """Bytes of the (batch, classes) arrays that the cross-entropy of given logits keeps for the way back.
 
-    Fused, as CrossEntropyLoss does it: what it saves at the door. Composed of tensor operations, where every
-    result is kept, the goals with them:
+    If `fused`, the loss is one operation, as CrossEntropyLoss is, and keeps what it saves at the door. Otherwise it is
+    composed of these tensor operations, and every result is kept, and the target probabilities too:
 
         shifted       = logits - logits.max(axis=1, keepdims=True)
         powers        = shifted.exp()
         probabilities = powers / powers.sum(axis=1, keepdims=True)
         logs          = probabilities.log()
-        products      = logs * goals
+        products      = logs * target_probabilities
         loss          = -products.sum() / batch
 
-    What has the size of a column or less does not count, nor do the logits, which the model has made.
+    Results of the size of a column or less do not count. The logits do not count either: the model has made them.
 
     Args:
         itemsize: bytes of one element.
@@ -53,8 +53,8 @@ def loss_bytes(batch: int, classes: int, itemsize: int = 4, fused: bool = True) 
 def entropy(p: Sequence[float]) -> float:
     """-Σ p log p in nats: how much there is to learn, on average, from one draw of the distribution `p`.
 
-    The shortest code for such draws takes entropy / log 2 bits a draw. Where p is 0, p log p counts as 0. No loss
-    that wants the probabilities p can fall below their entropy.
+    The shortest code for such draws takes entropy / log 2 bits a draw. Where p is 0, p log p counts as 0. A
+    cross-entropy loss whose target probabilities are p cannot fall below their entropy.
 
     Args:
         p: probabilities, which sum to 1.
@@ -77,7 +77,7 @@ def kl_divergence(p: Sequence[float], q: Sequence[float]) -> float:
         p, q: probabilities of the same outcomes.
 
     Raises:
-        ValueError: `p` and `q` differ in length.
+        ValueError: `p` and `q` differ in length; the message names both lengths.
 
     >>> round(kl_divergence([0.5, 0.5], [0.25, 0.75]), 6)
     0.143841

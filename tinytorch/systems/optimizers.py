@@ -14,7 +14,7 @@ __all__ = ["bias_steps", "decay_against_l2", "decay_half_life", "state_bytes", "
 
 
 def state_bytes(optimizer: Optimizer) -> int:
-    """Bytes of all arrays in the optimizer's state, as it is now; whatever is no array counts as nothing.
+    """Bytes of all arrays in the optimizer's state, as it is now; values that are no arrays do not count.
 
     >>> state_bytes(AdamW([Tensor(np.zeros(100), requires_grad=True)]))  # before the first step
     0
@@ -27,7 +27,7 @@ def state_bytes(optimizer: Optimizer) -> int:
 def training_bytes(optimizer: Optimizer) -> int:
     """Bytes of parameters, gradients and state together, once every parameter has had its first step.
 
-    Works that out from the optimizer's kind and its parameters' bytes, without taking a step. AdamW remembers two
+    This is worked out from the optimizer's kind and its parameters' bytes, without taking a step. AdamW remembers two
     arrays for each parameter, SGD with momentum one, SGD without momentum none.
 
     >>> training_bytes(AdamW([Tensor(np.zeros(100), requires_grad=True)]))
@@ -39,9 +39,9 @@ def training_bytes(optimizer: Optimizer) -> int:
 
 
 def bias_steps(beta: float, tolerance: float) -> int:
-    """The first step in which AdamW's running mean is true to within `tolerance` without bias correction.
+    """The first step after which AdamW's running mean is right to within `tolerance` without bias correction.
 
-    A mean that starts at 0 and always gets the gradient 1 should be 1 and is 1 - βᵗ after t steps.
+    A mean that starts at 0 and always gets the gradient 1 should be 1, but is 1 - βᵗ after t steps.
 
     Args:
         beta: from 0 up to, not including, 1.
@@ -56,9 +56,9 @@ def bias_steps(beta: float, tolerance: float) -> int:
 
 
 def decay_half_life(lr: float, weight_decay: float) -> float:
-    """Steps of AdamW until its decay alone has shrunk a parameter to half or less; its gradient is zero all the time.
+    """Steps of AdamW until its decay alone has shrunk a parameter to half or less; its gradient is always zero.
 
-    Infinite if nothing decays; else a whole number. lr · weight_decay is below 1.
+    The answer is infinite if nothing decays, and otherwise a whole number. lr · weight_decay is below 1.
 
     >>> decay_half_life(lr=0.1, weight_decay=0.1)
     69
@@ -69,11 +69,11 @@ def decay_half_life(lr: float, weight_decay: float) -> float:
 
 
 def decay_against_l2(gradients: Sequence[float], start: float, lr: float, weight_decay: float) -> tuple[float, float]:
-    """Where a weight ends that starts at `start` and is given `gradients`, one a step, by AdamW in float64.
+    """Where AdamW takes a weight, in float64, that starts at `start` and gets one of `gradients` at each step.
 
-    Run twice: with AdamW's own, decoupled decay; and with the decay of AdamW set to zero and an L2 penalty in the
-    loss instead, which adds weight_decay · weight to each gradient. There the square root divides the penalty too:
-    weights with large gradients hardly feel it.
+    It is run twice: with AdamW's own, decoupled decay; and with the decay of AdamW set to zero and an L2 penalty in
+    the loss instead, which adds weight_decay · weight to each gradient. In the second run the square root divides the
+    penalty too, so that weights with large gradients hardly feel it.
 
     Returns:
         (end with decoupled decay, end with the penalty).

@@ -13,8 +13,8 @@ __all__ = ["largest_batch", "micro_batches", "step_peak", "travel"]
 def step_peak(trainer: Trainer, group: list[Batch]) -> int:
     """Bytes that one `trainer.train_step(group)` has allocated at its highest point, beyond those from before it.
 
-    Measured by `tracemalloc`, which knows of every array; it keeps running afterwards if it was running before, and
-    else is stopped.
+    It is measured by `tracemalloc`, which knows of every array. Afterwards, also after an error in the step,
+    `tracemalloc` runs if it was running before, and does not run if it was not.
     """
     # >>> stage 07: your code
     raise NotImplementedError("stage 07: step_peak is yours to write, see stages/07_training/README.md")
@@ -22,13 +22,15 @@ def step_peak(trainer: Trainer, group: list[Batch]) -> int:
 
 
 def largest_batch(budget: int, small: tuple[int, int], large: tuple[int, int]) -> int:
-    """The largest batch whose step has its peak within `budget` bytes, by two measurements; 0 if no batch has.
+    """The largest batch whose step stays within `budget` bytes at its peak, by two measurements; 0 if none does.
 
-    Where activations decide, the peak grows along a straight line: a part that is there for any batch (gradients),
-    and a part for each sample.
+    The peak is taken to grow along a straight line through both measurements: one part is there for any batch
+    (gradients), and one part comes with each sample. The answer is an int, and exact: stay with integers, since the
+    slope as a float is rounded.
 
     Args:
-        small, large: (batch, bytes of the peak) of two batches of different size; the larger needs more.
+        small, large: (batch, bytes of the peak) of two batches of different size, all of them integers; the larger
+            batch needs more bytes.
 
     >>> largest_batch(10_000, small=(10, 2_000), large=(20, 3_000))
     90
@@ -39,7 +41,7 @@ def largest_batch(budget: int, small: tuple[int, int], large: tuple[int, int]) -
 
 
 def micro_batches(inputs: Any, targets: Any, limit: int) -> list[Batch]:
-    """One large batch as several of `limit` samples, in order and without a copy; the last one has what is left.
+    """One large batch as several of `limit` samples, in order and without a copy; the last one has the rest.
 
     Args:
         inputs, targets: arrays, Tensors or lists with the batch as first axis.
@@ -54,13 +56,13 @@ def micro_batches(inputs: Any, targets: Any, limit: int) -> list[Batch]:
 
 
 def travel(schedule: CosineSchedule, epochs: int, steps_per_epoch: int) -> float:
-    """How far AdamW takes a parameter in `epochs` epochs if its gradient is the same all the time, without decay.
+    """How far AdamW without decay takes a parameter in `epochs` epochs if its gradient is always the same.
 
-    Each step then is as long as the learning rate: mean / √square is 1, however large the gradient.
+    Each step is then as long as the learning rate, because mean / √square is 1, however large the gradient.
 
     Args:
-        epochs: number of epochs, from epoch 0 on.
-        steps_per_epoch: steps of the optimizer in each.
+        epochs: the number of epochs, from epoch 0 on.
+        steps_per_epoch: the number of steps of the optimizer in each.
 
     >>> travel(CosineSchedule(0.1, 0.0, total_epochs=10, warmup_epochs=4), epochs=4, steps_per_epoch=100)
     20.0

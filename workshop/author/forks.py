@@ -7,13 +7,18 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from multiprocessing.context import BaseContext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Lock
 from types import ModuleType
 
-from workshop.gate import QUIET
+from workshop.gate import QUIET, Event, read_events
+from workshop.plan import Plan
+
+PATIENCE = 60  # seconds for a whole gate, importing the package included
 
 
 @cache
@@ -23,21 +28,22 @@ def _context() -> BaseContext:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", QUIET["OPENBLAS_NUM_THREADS"])  # the server loads NumPy
-    context.set_forkserver_preload(["numpy", "pytest", "pytest_timeout", "workshop.judge"])
+    context.set_forkserver_preload(["workshop.author.warm"])
     return context
 
 
-def forked(arguments: list[str], root: Path, patience: int) -> str:
-    """Run the judge; how it ended, or "timeout"."""
-    process = _context().Process(target=_judge, args=(arguments, str(root)), daemon=True)
-    with _without_main():
-        process.start()
-    process.join(patience)
-    if process.is_alive():
+def forked(plan: Plan, root: Path) -> tuple[list[Event], str]:
+    """Run the judge in a process that is forked, where that is possible; its events, and how it ended."""
+    with TemporaryDirectory() as scratch:
+        plan = replace(plan, events=str(Path(scratch) / "events.jsonl"))
+        process = _context().Process(target=_judge, args=(plan.dump(), str(root)), daemon=True)
+        with _without_main():
+            process.start()
+        process.join(PATIENCE)
+        died = "timeout" if process.is_alive() else f"exit code {process.exitcode}"
         process.kill()
         process.join()
-        return "timeout"
-    return f"exit code {process.exitcode}"
+        return read_events(Path(plan.events)), died
 
 
 _one_at_a_time = Lock()
@@ -54,7 +60,7 @@ def _without_main() -> Iterator[None]:
             sys.modules["__main__"] = main
 
 
-def _judge(arguments: list[str], root: str) -> None:
+def _judge(plan: str, root: str) -> None:
     """In the new process: its output goes nowhere, and then it is a judge like any other."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
@@ -66,4 +72,4 @@ def _judge(arguments: list[str], root: str) -> None:
 
     from workshop.judge import main
 
-    main(*arguments)
+    main(plan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ WHEN = "1577836800 +0000"
 COMMON = (
     "workshop/",
     "datasets/",
-    "milestones/pictures/",
+    "milestones/",
     "stages.yaml",
     "tox.ini",
     "toxfile.py",
@@ -28,7 +29,7 @@ COMMON = (
     ".gitattributes",
     ".gitignore",
 )
-AUTHORS = "workshop/author/"  # but for these
+NOT_COMMON = re.compile(r"workshop/author/|milestones/m\d+_")  # the author's tools, and what a milestone has for itself
 
 
 @dataclass(frozen=True)
@@ -192,9 +193,11 @@ def _tree(course: Course, rung: Rung, source: dict[str, str], blobs: Collection[
     here = [course.stages[i] for i in (*rung.solved, *rung.stubbed)]
     numbers = {stage.number for stage in here}
     own = [prefix for stage in here for prefix in (f"{stage.folder}/", stage.gate, stage.records)]
-    own += [milestone.script for milestone in course.milestones if milestone.stages[-1] in numbers]
+    own += [milestone.prefix for milestone in course.milestones if milestone.stages[-1] in numbers]
     tree: dict[str, str | None] = {
-        path: None for path in blobs if path.startswith((*COMMON, *own)) and not path.startswith(AUTHORS)
+        path: None
+        for path in blobs
+        if path.startswith(tuple(own)) or (path.startswith(COMMON) and not NOT_COMMON.match(path))
     }
     solved, stubbed = ({course.stages[i].number for i in part} for part in (rung.solved, rung.stubbed))
     return tree | assemble(course, source, solved, stubbed)

@@ -1,18 +1,19 @@
 """The mistakes that gates must catch: applied to the reference, judged, and recorded.
 
 `gates/mistakes/NN_name.yaml` is written by hand. `gates/records/NN_name.json` is what the gate then observes: from
-it a failing check can tell the student which mistake gives the same result. Records ship with a stage; mistakes,
-which show the reference's text, do not.
+it a failing gate can tell the student which mistake gives the same. Records ship with a stage; mistakes, which show
+the reference's text, do not.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,38 +23,53 @@ from rich.progress import track
 from workshop import ROOT, WorkshopError
 from workshop.author.forks import forked
 from workshop.author.package import assemble, reference
-from workshop.course import Course, Stage
-from workshop.gate import Verdict, run_gate
+from workshop.course import Course, Exercise, Stage
+from workshop.gate import run_gate
 from workshop.report import console
 from workshop.stub import find
+from workshop.verdict import Signature, Verdict
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """One wrong implementation: a change to one function of the reference, and what to tell who makes it."""
+    """One wrong implementation: a change to one function of the reference, and what to tell who makes it.
+
+    Attributes:
+        unseen: no record is made of it. The gate must fail, and name no mistake but `same_as`.
+        same_as: the recorded mistake that this one is too, seen with other eyes; "" if it is none of them.
+    """
 
     mistake: str
     symbol: str
     was: str
     becomes: str
-    tell: str
+    tell: str = ""
+    unseen: bool = False
+    same_as: str = ""
+
+
+Judged = list[tuple[Mistake, Verdict]]
 
 
 def load_mistakes(stage: Stage, root: Path = ROOT) -> list[Mistake]:
-    """The stage's mistakes, checked: known keys, known exercises, no name twice."""
+    """The stage's mistakes, checked: known keys, known exercises, no name twice, something to tell."""
     try:
         entries = yaml.safe_load((root / stage.mistakes).read_text(encoding="utf-8"))
         found = [Mistake(**entry) for entry in entries]
     except (yaml.YAMLError, TypeError) as error:
-        raise WorkshopError(
-            f"{stage.mistakes}: expected a list of mistake, symbol, was, becomes, tell: {error}"
-        ) from error
+        expected = "mistake, symbol, was, becomes, tell (or unseen: true, and same_as)"
+        raise WorkshopError(f"{stage.mistakes}: expected a list of {expected}: {error}") from error
+    names = [mistake.mistake for mistake in found]
     for mistake in found:
         stage.exercise(mistake.symbol)
-    names = [mistake.mistake for mistake in found]
-    twice = {name for name in names if names.count(name) > 1}
-    if twice:
-        raise WorkshopError(f"{stage.mistakes}: the mistake {twice.pop()!r} stands there twice")
+        if names.count(mistake.mistake) > 1:
+            raise WorkshopError(f"{stage.mistakes}: the mistake {mistake.mistake!r} stands there twice")
+        if bool(mistake.tell) == mistake.unseen:
+            raise WorkshopError(
+                f"{stage.mistakes}: {mistake.mistake!r} needs either something to tell, or unseen: true"
+            )
+        if mistake.same_as and mistake.same_as not in names:
+            raise WorkshopError(f"{stage.mistakes}: {mistake.mistake!r} is the same as an unknown {mistake.same_as!r}")
     return found
 
 
@@ -76,6 +92,18 @@ def apply(mistake: Mistake, stage: Stage, source: dict[str, str]) -> dict[str, s
     return source | {path: changed}
 
 
+# What any function does that does nothing: a diagnosis must not rest on what these give too.
+NOTHING = ("return None", "raise ValueError('nothing')", "return 0", "return args[0]", "return args[-1]")
+
+
+def doing_nothing(exercise: Exercise, body: str, source: dict[str, str]) -> dict[str, str]:
+    """The package's files with an exercise that only does `body`, where `args` are its arguments."""
+    span = find(source[exercise.path], exercise.symbol, exercise.path)
+    lines = source[exercise.path].splitlines(keepends=True)
+    inside = [f"{span.indent}args = tuple(locals().values())\n", f"{span.indent}{body}\n"]
+    return source | {exercise.path: "".join([*lines[: span.body], *inside, *lines[span.end :]])}
+
+
 @contextmanager
 def scratch_package(files: dict[str, str]) -> Iterator[Path]:
     """A folder that holds these files, and is gone afterwards."""
@@ -87,91 +115,153 @@ def scratch_package(files: dict[str, str]) -> Iterator[Path]:
         yield Path(folder)
 
 
-def judge_all(course: Course, stages: Sequence[Stage], root: Path = ROOT) -> dict[int, list[tuple[Mistake, Verdict]]]:
-    """Every mistake of `stages`, judged by the tests about its exercise, two at a time, with progress."""
-    solutions = reference(root)
-    jobs = [(stage, mistake) for stage in stages for mistake in load_mistakes(stage, root)]
-    # Only the stages that a stage needs are there: what its gate sees must not depend on later ones.
-    sources = {s.number: assemble(course, solutions, course.closure([s.number]), ()) for s in stages}
-    tests = {s.number: ids_by_exercise(course, s, sources[s.number], root) for s in stages}
+class Bench:
+    """Judges many variants of one stage's reference by its whole gate, two at a time.
 
-    def judge(job: tuple[Stage, Mistake]) -> Verdict:
-        stage, mistake = job
-        with scratch_package(apply(mistake, stage, sources[stage.number])) as folder:
-            return run_gate(course, stage, folder, root, tests[stage.number][mistake.symbol], start=forked)
+    Only the stages that a stage needs are there: what its gate sees must not depend on later ones.
+    """
 
-    found: dict[int, list[tuple[Mistake, Verdict]]] = {stage.number: [] for stage in stages}
-    with ThreadPoolExecutor(2) as pool:
-        verdicts = track(pool.map(judge, jobs), "judging mistakes", len(jobs), console=console)
-        for (stage, mistake), verdict in zip(jobs, verdicts):
-            found[stage.number].append((mistake, verdict))
-    return found
+    def __init__(self, course: Course, stage: Stage, root: Path = ROOT) -> None:
+        self.course, self.stage, self.root = course, stage, root
+        self.source = assemble(course, reference(root), course.closure([stage.number]), ())
+
+    def judge(self, files: dict[str, str], about: str = "") -> Verdict:
+        """The verdict on a package, without records: by the whole gate, or by what is about one exercise."""
+        with scratch_package(files) as folder:
+            names = [about] if about else []
+            verdict = run_gate(self.course, self.stage, folder, self.root, start=forked, names=names, earlier=False)
+        return replace(verdict, known={})
+
+    def all(self, variants: Sequence[tuple[Any, ...]], what: str) -> list[Verdict]:
+        """`judge` of each of `variants`, with a progress bar."""
+        title = f"{self.stage.slug}: {what}"
+        with ThreadPoolExecutor(2) as pool:
+            verdicts = pool.map(lambda variant: self.judge(*variant), variants)
+            return list(track(verdicts, title, len(variants), console=console, transient=True))
+
+    def mistakes(self, chosen: Iterable[Mistake]) -> Judged:
+        """Every mistake of `chosen`, made alone, with the verdict on it."""
+        chosen = list(chosen)
+        return list(zip(chosen, self.all([(apply(m, self.stage, self.source),) for m in chosen], "mistakes")))
+
+    def nothing(self) -> dict[str, list[Signature]]:
+        """What is seen of each exercise that does nothing, in each of the ways there are."""
+        pairs = [(exercise, body) for exercise in self.stage.exercises for body in NOTHING]
+        variants = [(doing_nothing(*pair, self.source), pair[0].symbol) for pair in pairs]
+        verdicts = self.all(variants, "doing nothing")
+        found: dict[str, list[Signature]] = {}
+        for (exercise, _), verdict in zip(pairs, verdicts):
+            seen = alone(exercise.symbol, verdict)
+            if seen and seen not in found.setdefault(exercise.symbol, []):
+                found[exercise.symbol].append(seen)
+        return found
+
+    def check_reference(self) -> None:
+        """Raise a WorkshopError unless the reference passes and each exercise has a test."""
+        verdict = self.judge(self.source)
+        failed = [f"{test.id}: {'; '.join(test.failures[0]['lines'])}" for test in verdict.tests if test.failures]
+        if verdict.broken or failed:
+            raise WorkshopError(f"the reference does not pass gate {self.stage.label}: {verdict.broken or failed[0]}")
+        for exercise in self.stage.exercises:
+            if exercise.symbol not in {test.exercise for test in verdict.tests}:
+                raise WorkshopError(f"{self.stage.gate} has no test about {exercise.symbol}")
 
 
-def ids_by_exercise(course: Course, stage: Stage, source: dict[str, str], root: Path) -> dict[str, list[str]]:
-    """The ids of the gate's tests about each exercise; a WorkshopError if the reference itself does not pass."""
-    with scratch_package(source) as folder:
-        verdict = run_gate(course, stage, folder, root, start=forked)
-    failed = [f"{test.id}: {'; '.join(test.failure['lines'])}" for test in verdict.tests if test.failure]
-    if verdict.broken or failed:
-        raise WorkshopError(f"the reference does not pass gate {stage.label}: {verdict.broken or failed[0]}")
-    about: dict[str, list[str]] = {exercise.symbol: [] for exercise in stage.exercises}
-    for test in verdict.tests:
-        about.setdefault(test.exercise, []).append(test.id)
-    for symbol, tests in about.items():
-        if not tests:
-            raise WorkshopError(f"{stage.gate} has no test about {symbol}")
-    return about
+def alone(symbol: str, verdict: Verdict) -> Signature:
+    """What was observed in tests about `symbol` if nothing else is wrong, so that all of it is the exercise's fault."""
+    return {
+        f"{test.id}|{failure['case']}|{failure['check']}": failure["seen"]
+        for test in verdict.tests
+        if test.exercise == symbol
+        for failure in test.failures
+    }
 
 
-def record_of(judged: list[tuple[Mistake, Verdict]]) -> dict[str, Any]:
-    """What the gate observed of each mistake, by test."""
-    seen: dict[str, list[dict[str, Any]]] = {}
-    for number, (_, verdict) in enumerate(judged):
-        for test in verdict.tests:
-            if test.failure:
-                entry = {"mistake": number, "check": test.failure["check"], "seen": test.failure["seen"]}
-                seen.setdefault(test.id, []).append(entry)
-    told = [{"mistake": m.mistake, "symbol": m.symbol, "tell": m.tell} for m, _ in judged]
-    return {"mistakes": told, "seen": seen}
+# Records
+
+
+def digest(course: Course, stage: Stage, root: Path = ROOT) -> str:
+    """The SHA-256 of all that a stage's records depend on: with the same one they need not be made again."""
+    files = assemble(course, reference(root), course.closure([stage.number]), ())
+    machinery = ("blame", "checks", "course", "gate", "judge", "observe", "plan", "probes", "stub", "tables", "verdict")
+    paths = [stage.gate, stage.mistakes, *(f"workshop/{name}.py" for name in machinery), "workshop/author/mistakes.py"]
+    files |= {path: (root / path).read_text(encoding="utf-8") for path in paths}
+    files["exercises"] = repr(stage.exercises)
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode("utf-8")).hexdigest()
+
+
+def record_of(judged: Judged, nothing: dict[str, list[Signature]]) -> dict[str, Any]:
+    """What is known of a stage's mistakes, for the gate to recognise them."""
+    told = [
+        {"mistake": m.mistake, "symbol": m.symbol, "tell": m.tell, "seen": alone(m.symbol, verdict)}
+        for m, verdict in judged
+        if not m.unseen
+    ]
+    return {"mistakes": told, "nothing": nothing}
 
 
 def dump(record: dict[str, Any]) -> str:
-    """A record as JSON, an observation a line, so that changes read well in a diff."""
+    """A record as JSON, a mistake a line, so that changes read well in a diff."""
     mistakes = ",\n".join(f"    {json.dumps(mistake, ensure_ascii=False)}" for mistake in record["mistakes"])
-    tests = []
-    for test, entries in sorted(record["seen"].items()):
-        rows = ",\n".join(f"      {json.dumps(entry, ensure_ascii=False)}" for entry in entries)
-        tests.append(f"    {json.dumps(test)}: [\n{rows}\n    ]")
-    return '{\n  "mistakes": [\n' + mistakes + '\n  ],\n  "seen": {\n' + ",\n".join(tests) + "\n  }\n}\n"
+    nothing = ",\n".join(
+        f"    {json.dumps(symbol)}: {json.dumps(seen, ensure_ascii=False)}"
+        for symbol, seen in record["nothing"].items()
+    )
+    head = f'{{\n  "digest": {json.dumps(record["digest"])},\n  "mistakes": [\n'
+    return head + mistakes + '\n  ],\n  "nothing": {\n' + nothing + "\n  }\n}\n"
 
 
 def write_records(course: Course, stages: Sequence[Stage], root: Path = ROOT) -> int:
-    """Write the records of `stages` anew; then say which mistakes no check tells apart. Returns 1 if there are any."""
-    unnamed = 0
-    for number, judged in judge_all(course, stages, root).items():
-        stage = course.stage(number)
-        record = record_of(judged)
+    """Write the records of `stages` anew; then say what falls short. Returns 1 if anything does."""
+    short = 0
+    for stage in stages:
+        bench = Bench(course, stage, root)
+        bench.check_reference()
+        judged = bench.mistakes(load_mistakes(stage, root))
+        record = {"digest": digest(course, stage, root)} | record_of(judged, bench.nothing())
         path = root / stage.records
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(dump(record), encoding="utf-8", newline="\n")
-        console.print(f"{stage.records}: {len(judged)} mistakes", soft_wrap=True)
-        for mistake, verdict in judged:
-            trouble = shortcoming(mistake, Verdict(stage, verdict.tests, verdict.broken, frozenset(), record))
-            if trouble:
-                unnamed += 1
-                console.print(f"  [red]{mistake.symbol}: {mistake.mistake}[/]: {trouble}", soft_wrap=True)
-    return 1 if unnamed else 0
+        troubles = [(m, trouble) for m, v in judged if (trouble := shortcoming(m, replace(v, known=record)))]
+        short += len(troubles)
+        console.print(f"{stage.records}: {tally(judged, record)}", soft_wrap=True)
+        for mistake, trouble in troubles:
+            console.print(f"  [red]{mistake.symbol}: {mistake.mistake}[/]: {trouble}", soft_wrap=True, highlight=False)
+    return 1 if short else 0
+
+
+def tally(judged: Judged, record: dict[str, Any]) -> str:
+    """How many mistakes were caught, blamed on the right exercise alone, and named, in one line."""
+    seen = [(m, replace(v, known=record)) for m, v in judged if not m.unseen]
+    unseen = [(m, replace(v, known=record)) for m, v in judged if m.unseen]
+    only = sum(verdict.wrong == {mistake.symbol} for mistake, verdict in [*seen, *unseen])
+    named = sum((told := verdict.tell(m.symbol)) is not None and told[0] == m.mistake for m, verdict in seen)
+    false = sum(bool(false_diagnosis(m, verdict)) for m, verdict in [*seen, *unseen])
+    return (
+        f"{len(seen)} mistakes, {named} named; {len(unseen)} unseen; "
+        f"{only} of {len(judged)} blame just the exercise that was changed; {false} false diagnoses"
+    )
+
+
+def false_diagnosis(mistake: Mistake, verdict: Verdict) -> str:
+    """The mistake that is named though it was not made; "" if none is."""
+    truth = mistake.same_as if mistake.unseen else mistake.mistake
+    told = {symbol: verdict.tell(symbol) for symbol in verdict.wrong}
+    return next((name[0] for name in told.values() if name and name[0] != truth), "")
 
 
 def shortcoming(mistake: Mistake, verdict: Verdict) -> str:
-    """What is wrong with how a gate met a mistake: "" if a test about its symbol failed and named just this mistake."""
+    """What is wrong with how a gate met a mistake; "" if it failed, blamed just its exercise, and said what is true."""
     if verdict.broken:
         return f"the package could not be judged: {verdict.broken}"
-    failed = [test for test in verdict.tests if test.exercise == mistake.symbol and test.failure]
-    if not failed:
+    if mistake.symbol not in {test.exercise for test in verdict.tests if test.failures}:
         return "no test about this exercise fails"
-    told = [verdict.tell(test) for test in failed]
-    if (mistake.mistake, mistake.tell) not in told:
-        return "no failing test tells it from the others"
+    if verdict.wrong != {mistake.symbol}:
+        return f"blamed: {', '.join(sorted(verdict.wrong))}"
+    if false := false_diagnosis(mistake, verdict):
+        return f"told as another mistake: {false}"
+    if not mistake.unseen and verdict.tell(mistake.symbol) is None:
+        return (
+            "no diagnosis: what is seen is that of another one, or of an exercise that does nothing, or says too little"
+        )
     return ""

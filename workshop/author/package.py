@@ -12,6 +12,7 @@ from workshop.stub import find, is_stub, make_stub, spans
 
 SOLUTIONS = "solutions"
 NAMES = f"{PACKAGE}/_names.py"
+SYSTEMS = f"{PACKAGE}/systems/"
 
 
 def reference(root: Path = ROOT) -> dict[str, str]:
@@ -74,16 +75,30 @@ def assemble(
 
 
 def names_module(course: Course, source: Mapping[str, str]) -> str:
-    """The module that tells `tinytorch/__init__.py` where each public name lives: every file's `__all__`."""
+    """The module that tells `tinytorch/__init__.py` where each public name lives: every file's `__all__`.
+
+    Systems functions are left out: they answer a lesson's questions, and their own module is where to import them from.
+
+    Raises:
+        WorkshopError: two files offer the same name.
+    """
     lines = [
         '"""Where each public name lives, and the stage that brings it. Made by `python -m workshop derive`."""',
         "",
         "NAMES = {",
     ]
+    offered: dict[str, str] = {}
     for stage in course.stages:
         for path in stage.files:
+            if path.startswith(SYSTEMS):
+                continue
             module = path.removesuffix(".py").replace("/", ".")
-            lines += [f'    "{name}": ("{module}", {stage.number}),' for name in _public(source[path])]
+            for name in _public(source[path]):
+                if name in offered:
+                    both = f"{offered[name]} and {path} both"
+                    raise WorkshopError(f"{both} have {name} in their __all__: it shall be public from one of them")
+                offered[name] = path
+                lines.append(f'    "{name}": ("{module}", {stage.number}),')
     return "\n".join([*lines, "}"]) + "\n"
 
 

@@ -89,7 +89,7 @@ def train(milestone: Milestone, clone: Path, full: bool) -> str:
 
 
 def outcome(milestone: Milestone, quick: bool, code: int) -> str:
-    """What a milestone's exit code means. 2 says that data cannot be had, or wrong usage: the usage is the tour's own."""
+    """What a milestone's exit code means. 2: data cannot be had, or wrong usage, which here is the tour's own."""
     if code == 2 and milestone.downloads:
         return f"no data ({milestone.downloads}), did not run"
     return "not passed" if code else "ran through (quick)" if quick else "passed"

@@ -44,6 +44,19 @@ def as_array(data: Any, dtype: Any = None) -> np.ndarray:
     return np.array(data, dtype=dtype)
 
 
+def whole_number(owner: str, name: str, value: Any, least: int) -> int:
+    """`value` as an int, if it is an integer from `least` on; `owner` and `name` say in an error whose setting it is.
+
+    Raises:
+        TypeError: it is no integer, as 1.5, 2.0, "2" and True are none.
+        ValueError: it is below `least`.
+    """
+    kind = ValueError if isinstance(value, (int, np.integer)) and not isinstance(value, bool) else TypeError
+    if kind is TypeError or value < least:
+        raise kind(f"{owner}: expected {name} to be an integer ≥ {least}, got {value!r}")
+    return int(value)
+
+
 def number_dtype(value: Any, like: np.dtype) -> np.dtype | None:
     """The dtype of a single number beside an array of dtype `like`: the same, or float32 for a float among integers.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -14,15 +15,17 @@ __all__ = ["BinaryCrossEntropyLoss", "CrossEntropyLoss", "MSELoss", "log_softmax
 def log_softmax(x: Tensor, dim: int = -1) -> Tensor:
     """x - log Σ exp(x) along `dim`, through the door as "LogSoftmax", saved: output (the resulting array), dim.
 
-    Of the shape and float dtype of `x`; integers become float32. Finite for logits of ±1e4, where exp overflows and
-    log(softmax(x)) is -inf: with the largest element m taken off first, log Σ exp(x) = m + log Σ exp(x - m).
+    The result has the shape and the float dtype of `x`; integers become float32. It is finite for logits of ±1e4,
+    where exp overflows and log(softmax(x)) is -inf: with the largest element m taken off first, log Σ exp(x) =
+    m + log Σ exp(x - m). An empty tensor stays empty: give NumPy's max an `initial` value for that.
 
     >>> log_softmax(Tensor([0.0, 10000.0]))
     Tensor([-10000.      0.], dtype=float32)
     """
     x = floating(x)
-    shifted = x.data - x.data.max(axis=dim, keepdims=True)
-    output = shifted - np.log(np.exp(shifted).sum(axis=dim, keepdims=True))
+    shifted = x.data - x.data.max(axis=dim, keepdims=True, initial=-np.inf)
+    total = np.exp(shifted).sum(axis=dim, keepdims=True)
+    output = shifted - np.log(np.maximum(total, 1))  # the largest alone gives 1; a sum of nothing would be 0
     return result_of("LogSoftmax", output, x, output=output, dim=dim)
 
 
@@ -31,8 +34,12 @@ class Loss:
 
     _last: tuple[Tensor, Any] | None = None
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "forward" in vars(cls):
+            cls.forward = _remembering(cls.forward)
+
     def __call__(self, predictions: Tensor, targets: Any) -> Tensor:
-        self._last = (predictions, targets)
         return self.forward(predictions, targets)
 
     def forward(self, predictions: Tensor, targets: Any) -> Tensor:
@@ -47,13 +54,25 @@ class Loss:
         return gradient_at(lambda leaf: self.forward(leaf, targets), floating(predictions))
 
 
+def _remembering(forward: Any) -> Any:
+    """`forward` of a loss, which then also notes for `backward` what it was called with, whoever calls it."""
+
+    @wraps(forward)
+    def remembered(self: Loss, predictions: Tensor, targets: Any) -> Tensor:
+        result = forward(self, predictions, targets)
+        self._last = (predictions.detach(), targets)  # the values alone: the graph behind them may be large
+        return result
+
+    return remembered
+
+
 def values_of(targets: Any) -> np.ndarray:
     """The values of `targets`, a Tensor or anything that NumPy makes an array of."""
     return targets.data if isinstance(targets, Tensor) else np.asarray(targets)
 
 
 def same_shape(name: str, predictions: Tensor, targets: np.ndarray) -> None:
-    """Raise a ValueError unless both shapes are equal: (n, 1) against (n,) would broadcast to (n, n)."""
+    """Raise a ValueError that names both shapes unless they are equal: (n, 1) against (n,) would make (n, n)."""
     if predictions.shape != targets.shape:
         raise ValueError(f"{name}: predictions {predictions.shape} and targets {targets.shape} differ in shape")
     if targets.size == 0:
@@ -66,16 +85,17 @@ class MSELoss(Loss):
     def forward(self, predictions: Tensor, targets: Any) -> Tensor:
         """mean((predictions - targets)²), a tensor of shape ().
 
-        Made of tensor operations, so that it needs no rule of its own.
+        It is made of tensor operations, so it needs no rule of its own, and a gradient reaches the predictions and
+        also targets that require one.
 
         Args:
-            predictions: of any shape.
-            targets: a Tensor, an array or a list of the same shape. Unless a Tensor, it takes the dtype of the
-                predictions: an array of float64 would draw the whole way back into float64.
+            predictions: of any shape; integers count as float32.
+            targets: a Tensor, an array or a list of the same shape. An array or a list takes the float dtype that
+                the predictions have or become: an array of float64 would draw the whole way back into float64.
 
         Raises:
-            ValueError: the shapes differ, even where they would broadcast, or there are no elements (`same_shape`
-                above checks both).
+            ValueError: the shapes differ, even where they would broadcast, or there are no elements; the message
+                names both shapes (`same_shape` above checks this).
 
         >>> MSELoss()(Tensor([1.0, 2.0]), Tensor([1.0, 4.0])).item()
         2.0
@@ -96,16 +116,16 @@ class BinaryCrossEntropyLoss(Loss):
         Logarithms below -100 count as -100, as in PyTorch, so that a certain mistake costs 100 and not infinity.
 
         Args:
-            predictions: probabilities from 0 to 1, of any shape; what Sigmoid gives.
-            targets: a Tensor, an array or a list of the same shape, from 0 to 1; saved as an array of the
-                predictions' dtype.
+            predictions: probabilities from 0 to 1, of any shape, such as Sigmoid gives; integers count as float32.
+            targets: a Tensor, an array or a list of the same shape, from 0 to 1. They are saved as an array of the
+                float dtype that the predictions have or become.
 
         Returns:
-            A tensor of shape (), of the predictions' dtype.
+            A tensor of shape (), of that dtype.
 
         Raises:
-            ValueError: the shapes differ (`same_shape` checks), or a prediction lies outside 0 to 1 or is no number;
-                the message names the smallest and the largest prediction.
+            ValueError: the shapes differ (`same_shape` checks this, and names both), or a prediction lies outside 0
+                to 1 or is NaN; then the message names the smallest and the largest prediction.
 
         >>> round(BinaryCrossEntropyLoss()(Tensor([0.5, 1.0]), Tensor([1.0, 1.0])).item(), 4)
         0.3466
@@ -125,8 +145,8 @@ class CrossEntropyLoss(Loss):
     """-log of the probability that softmax gives the right class, the mean over the batch.
 
     Args:
-        label_smoothing: ε from 0 to 1; the right class is wanted with probability 1 - ε, and ε is shared by all
-            classes alike. Source: Szegedy et al. 2016, arXiv:1512.00567.
+        label_smoothing: ε from 0 to 1. The right class gets the target probability 1 - ε, and ε is shared equally by
+            all classes, the right one among them. Source: Szegedy et al. 2016, arXiv:1512.00567.
     """
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
@@ -134,37 +154,39 @@ class CrossEntropyLoss(Loss):
             raise ValueError(f"CrossEntropyLoss: expected label_smoothing from 0 to 1, got {label_smoothing}")
         self.label_smoothing = label_smoothing
 
-    def goals(self, classes: np.ndarray, logits: np.ndarray) -> np.ndarray:
-        """The probabilities wanted, (batch, number of classes); each row sums to 1.
+    def target_probabilities(self, classes: np.ndarray, logits: np.ndarray) -> np.ndarray:
+        """The probabilities that the model should give, (batch, number of classes); each row sums to 1.
 
-        Every class is wanted with ε / (number of classes), the right one with 1 - ε besides.
+        Every class gets ε / (number of classes), and the right one gets 1 - ε on top of that.
 
         Args:
             classes: the right class of each row, integers (batch,).
-            logits: (batch, number of classes); gives the shape and the dtype.
+            logits: (batch, number of classes); the result has their shape and dtype.
 
-        >>> CrossEntropyLoss(label_smoothing=0.2).goals(np.array([1]), np.zeros((1, 4))).round(2)
+        >>> CrossEntropyLoss(label_smoothing=0.2).target_probabilities(np.array([1]), np.zeros((1, 4))).round(2)
         array([[0.05, 0.85, 0.05, 0.05]])
         """
         count = logits.shape[1]
-        goals = np.full(logits.shape, self.label_smoothing / count, logits.dtype)
-        goals[np.arange(len(classes)), classes] += 1 - self.label_smoothing
-        return goals
+        targets = np.full(logits.shape, self.label_smoothing / count, logits.dtype)
+        targets[np.arange(len(classes)), classes] += 1 - self.label_smoothing
+        return targets
 
     def forward(self, predictions: Tensor, targets: Any) -> Tensor:
-        """The mean over the batch of -Σ goals · log softmax(predictions), a tensor of shape ().
+        """The mean over the batch of -Σ target_probabilities · log softmax(predictions), a tensor of shape ().
 
-        Through the door as "CrossEntropy" with `predictions` as its input, saved: log_probabilities, goals, both
-        arrays (batch, classes). `log_softmax` of a detached tensor gives the values without asking the tape; `checked`
-        below looks at the arguments. Where the goal is 0 nothing is added, even for a logit of -inf.
+        The result comes through the door as "CrossEntropy" with `predictions` as its input, saved: log_probabilities
+        and target_probabilities, both arrays (batch, classes). `log_softmax` of a detached tensor gives the values
+        without asking the tape; `checked` below looks at the arguments. Where a target probability is 0 nothing is
+        added, even for a logit of -inf.
 
         Args:
-            predictions: logits (batch, classes), any real numbers; -inf rules a class out.
+            predictions: logits (batch, classes), any real numbers; -inf rules a class out. Integers count as float32.
             targets: the right classes, integers (batch,): a Tensor, an array or a list.
 
         Raises:
-            ValueError: shapes that do not fit, or a class that does not exist; the message names them.
-            TypeError: targets that are not integers.
+            ValueError: shapes that do not fit, or a class that does not exist; the message names both shapes, or
+                that class.
+            TypeError: targets that are not integers; the message names their dtype.
 
         >>> round(CrossEntropyLoss()(Tensor([[0.0, 0.0], [0.0, 10.0]]), [0, 1]).item(), 4)
         0.3466
@@ -172,10 +194,11 @@ class CrossEntropyLoss(Loss):
         predictions = floating(predictions)
         classes = self.checked(predictions, values_of(targets))
         log_probabilities = log_softmax(predictions.detach()).data  # (batch, classes)
-        goals = self.goals(classes, log_probabilities)  # (batch, classes)
-        wanted = goals > 0  # 0 · -inf would be no number
-        loss = -(goals[wanted] * log_probabilities[wanted]).sum() / predictions.dtype.type(len(classes))
-        return result_of("CrossEntropy", loss, predictions, log_probabilities=log_probabilities, goals=goals)
+        wanted = self.target_probabilities(classes, log_probabilities)  # (batch, classes)
+        some = wanted > 0  # 0 · -inf would be NaN
+        loss = -(wanted[some] * log_probabilities[some]).sum() / predictions.dtype.type(len(classes))
+        saved = {"log_probabilities": log_probabilities, "target_probabilities": wanted}
+        return result_of("CrossEntropy", loss, predictions, **saved)
 
     @staticmethod
     def checked(predictions: Tensor, classes: np.ndarray) -> np.ndarray:

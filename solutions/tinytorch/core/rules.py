@@ -1,4 +1,6 @@
-"""Stage 05: the rules, how a gradient goes back through each operation of stages 01 to 04.
+"""Stage 05: the rules, how a gradient goes back through each operation of a Tensor.
+
+Those of activations and losses stand in `activation_rules.py`.
 
 A rule answers with one gradient per input, of the shape that the operation computed with: where an operand was
 broadcast, the engine in `autograd.py` undoes it. A rule reads `grad_output` and never changes it, since others may
@@ -12,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.core.activations import normal_cdf
+from tinytorch.config import get_backend
 from tinytorch.core.tensor import Tensor, result_of
 
 __all__ = ["RULES", "Function"]
@@ -25,6 +27,8 @@ class Function:
 
     A subclass named `AddBackward` is the rule of the operation "Add". An operation of your own defines
     `forward` as well, and is used as `MyFunction.apply(x)`; what `backward` will need, `forward` leaves in `self`.
+
+    Recording is a matter of each thread: `no_grad` in one of them does not stop another from recording.
 
     Attributes:
         inputs: the tensors that went in; () once the graph is freed.
@@ -101,12 +105,14 @@ class PowBackward(Function):
     def backward(self, grad_output: np.ndarray) -> Any:
         """d(aᵇ) = b aᵇ⁻¹ da + aᵇ ln(a) db; 0 for a where b = 0, and 0 for b where a = 0 and b ≥ 0, as in PyTorch.
 
+        The first 0 holds for every a, also 0, ±inf and NaN.
+
         Work out the second part only if b needs it (`self.needs(1)`, else None): in `x ** 2` nobody does, and the
         logarithm of a negative x does not exist.
         """
         a, b = (tensor.data for tensor in self.inputs)
-        # a ** (b - 1) is infinite at a = b = 0; any exponent will do where the factor b is zero.
-        from_a = grad_output * b * a ** np.where(b == 0, 1, b - 1)
+        # Where the factor b is zero, any finite base will do: 0 ** -1 and infinity are not, nor is NaN.
+        from_a = grad_output * b * np.where(b == 0, 1, a) ** (b - 1)
         from_b = grad_output * a**b * np.log(np.where((a == 0) & (b >= 0), 1, a)) if self.needs(1) else None
         return from_a, from_b
 
@@ -115,7 +121,8 @@ class MatmulBackward(Function):
     def backward(self, grad_output: np.ndarray) -> Any:
         """d(AB): dA = G Bᵀ, dB = Aᵀ G, matrix by matrix in a batch. A vector is a matrix with one row or column.
 
-        A product costs as much as the forward pass: answer None for an operand that nobody asks about (`self.needs`).
+        Both products come from the backend, `get_backend().matmul(a, b)`, as in `Tensor.matmul`.
+        Each costs as much as the forward pass: answer None for an operand that nobody asks about (`self.needs`).
         A batch may be left unsummed where an operand had none: that is broadcasting, which the engine undoes.
         """
         a, b = (tensor.data for tensor in self.inputs)
@@ -124,14 +131,15 @@ class MatmulBackward(Function):
         grad = grad_output if b.ndim > 1 else grad_output[..., None]
         grad = grad if a.ndim > 1 else grad[..., None, :]  # (…, m, n)
         from_a = from_b = None
+        matmul = get_backend().matmul
         if self.needs(0):
-            from_a = grad @ np.swapaxes(columns, -1, -2)  # (…, m, k)
+            from_a = matmul(grad, np.swapaxes(columns, -1, -2))  # (…, m, k)
             from_a = from_a if a.ndim > 1 else from_a[..., 0, :]
         if self.needs(1):
             if columns.ndim == 2:  # one matrix for the whole batch: one large product, and no batch left to sum
                 count = math.prod(rows.shape[:-1])
                 rows, grad = rows.reshape(count, rows.shape[-1]), grad.reshape(count, grad.shape[-1])
-            from_b = np.swapaxes(rows, -1, -2) @ grad  # (…, k, n)
+            from_b = matmul(np.swapaxes(rows, -1, -2), grad)  # (…, k, n)
             from_b = from_b if b.ndim > 1 else from_b[..., 0]
         return from_a, from_b
 
@@ -157,14 +165,16 @@ class IndexBackward(Function):
     def backward(self, grad_output: np.ndarray) -> Any:
         """Zeros, with the gradient added where the elements came from: `self.index`. One taken twice gets both.
 
-        `zeros[index] += grad` forgets all but the last of those that name the same place; `np.add.at` does not.
+        `zeros[index] += grad` forgets all but the last of those that name the same place; `np.add.at` does not. An
+        index may name a place twice by any part of it that is a sequence: a list, an array, or a tuple as in
+        `x[0, (1, 1)]`. Numbers, slices, None and `...` never do.
         """
         gradient = np.zeros_like(self.inputs[0].data)
         parts = self.index if isinstance(self.index, tuple) else (self.index,)
-        if any(isinstance(part, (list, np.ndarray)) for part in parts):
+        if all(part is None or part is ... or isinstance(part, (int, np.integer, slice)) for part in parts):
+            gradient[self.index] = grad_output  # np.add.at is tens of times slower
+        else:
             np.add.at(gradient, self.index, grad_output)
-        else:  # numbers and slices take nothing twice, and np.add.at is tens of times slower
-            gradient[self.index] = grad_output
         return gradient
 
 
@@ -175,7 +185,7 @@ class _Reduction(Function):
     def spread(self, reduced: np.ndarray) -> np.ndarray:
         """`reduced`, with the summed axes back as axes of length 1, stretched to the input's shape."""
         x = self.inputs[0]
-        if self.axis is not None and not self.keepdims:
+        if self.axis is not None and not self.keepdims and x.ndim:  # a number may be summed over axis 0, and has none
             reduced = np.expand_dims(reduced, self.axis)
         return np.broadcast_to(reduced, x.shape)
 
@@ -213,83 +223,3 @@ class LogBackward(Function):
     def backward(self, grad_output: np.ndarray) -> Any:
         """d(ln a) = da / a."""
         return grad_output / self.inputs[0].data
-
-
-class SigmoidBackward(Function):
-    output: np.ndarray
-
-    def backward(self, grad_output: np.ndarray) -> Any:
-        """dσ = σ (1 - σ) da, with σ at hand as `self.output`."""
-        return grad_output * self.output * (1 - self.output)
-
-
-class TanhBackward(Function):
-    output: np.ndarray
-
-    def backward(self, grad_output: np.ndarray) -> Any:
-        """d(tanh) = (1 - tanh²) da, with tanh at hand as `self.output`."""
-        return grad_output * (1 - self.output**2)
-
-
-class ReLUBackward(Function):
-    def backward(self, grad_output: np.ndarray) -> Any:
-        """The gradient where the input was positive; nothing elsewhere, also at 0."""
-        return grad_output * (self.inputs[0].data > 0)
-
-
-class GELUBackward(Function):
-    approximate: str
-
-    def backward(self, grad_output: np.ndarray) -> Any:
-        """The derivative of the form that ran forward, `self.approximate`: "none" or "tanh".
-
-        "none": Φ(x) + x φ(x), with Φ as in `normal_cdf` and φ(x) = exp(-x²/2) / √(2π).
-        "tanh": with u = √(2/π) (x + 0.044715 x³): (1 + tanh u) / 2 + x (1 - tanh² u) / 2 · du/dx.
-        """
-        x = self.inputs[0].data
-        if self.approximate == "none":
-            return grad_output * (normal_cdf(x) + x * np.exp(-x * x / 2) / float(np.sqrt(2 * np.pi)))
-        scale = float(np.sqrt(2 / np.pi))
-        tanh = np.tanh(scale * (x + 0.044715 * x * x * x))
-        slope = scale * (1 + 3 * 0.044715 * x * x)
-        return grad_output * ((1 + tanh) / 2 + x * (1 - tanh * tanh) / 2 * slope)
-
-
-class SoftmaxBackward(Function):
-    output: np.ndarray
-    dim: int
-
-    def backward(self, grad_output: np.ndarray) -> Any:
-        """s (g - Σ g s), with s at hand as `self.output` and the sum over `self.dim`."""
-        weighted = (grad_output * self.output).sum(axis=self.dim, keepdims=True)
-        return self.output * (grad_output - weighted)
-
-
-class LogSoftmaxBackward(Function):
-    output: np.ndarray
-    dim: int
-
-    def backward(self, grad_output: np.ndarray) -> Any:
-        """g - exp(`self.output`) Σ g, the sum over `self.dim`."""
-        return grad_output - np.exp(self.output) * grad_output.sum(axis=self.dim, keepdims=True)
-
-
-class CrossEntropyBackward(Function):
-    log_probabilities: np.ndarray
-    goals: np.ndarray
-
-    def backward(self, grad_output: np.ndarray) -> Any:
-        """(softmax - goals) / batch size, times `grad_output`, a single number.
-
-        `self.log_probabilities` is (batch, classes); `self.goals`, of the same shape, are the probabilities wanted.
-        """
-        return (np.exp(self.log_probabilities) - self.goals) * (grad_output / len(self.goals))
-
-
-class BinaryCrossEntropyBackward(Function):
-    targets: np.ndarray
-
-    def backward(self, grad_output: np.ndarray) -> Any:
-        """(p - t) / (p (1 - p)) / number of elements, times `grad_output`; p (1 - p) counts as at least 1e-12."""
-        p = self.inputs[0].data
-        return (p - self.targets) / np.maximum(p * (1 - p), 1e-12) * (grad_output / p.size)

@@ -31,14 +31,17 @@ Numbers = float | Sequence[float]  # one for all channels, or one for each
 def read_idx(path: str | Path) -> np.ndarray:
     """The array in an IDX file of bytes, the format of MNIST: uint8, of the shape that the file gives.
 
-        4 bytes                  0, 0, 8 (for "elements are bytes"), and the number of axes
+        4 bytes                  0, 0, 8 (for "elements are bytes"), and the number of axes, 1 or more
         4 bytes for each axis    its length, an unsigned integer, most significant byte first
         the rest                 the elements, the last axis running fastest
+
+    The array may be read-only. It keeps no more memory than the file has bytes.
 
     Source: Y. LeCun, C. Cortes, "The MNIST database of handwritten digits", on the file format.
 
     Raises:
-        ValueError: the file does not begin so, or has not just as many elements as its shape says; the message names it.
+        ValueError: the file does not begin so, ends within the lengths, or has not exactly as many elements as its
+            shape says; the message names the file.
     """
     with Path(path).open("rb") as file:
         magic = file.read(4)
@@ -46,10 +49,10 @@ def read_idx(path: str | Path) -> np.ndarray:
         lengths = file.read(4 * axes)
         elements = np.fromfile(file, np.uint8)
     shape = tuple(int.from_bytes(lengths[i : i + 4], "big") for i in range(0, len(lengths), 4))
-    if axes == 0 or len(shape) != axes or elements.size != math.prod(shape):
+    if axes == 0 or len(lengths) != 4 * axes or elements.size != math.prod(shape):
         raise ValueError(
-            f"expected an IDX file of bytes, got one that begins with {magic!r} and has {elements.size} elements for the "
-            f"shape {shape}: {path}"
+            f"expected an IDX file of bytes, got one that begins with {magic!r} and has {elements.size} elements for "
+            f"the shape {shape}: {path}"
         )
     return elements.reshape(shape)
 
@@ -60,8 +63,9 @@ RECORD = 1 + 3 * 32 * 32  # bytes of an image in a CIFAR-10 file, label included
 def read_cifar(paths: Sequence[str | Path]) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels in files of CIFAR-10's binary version, those of the first file first.
 
-    A file is a row of records of 3073 bytes: a label (0 to 9), then 1024 bytes of red, 1024 of green and 1024 of blue,
-    each of them row by row, 32 rows of 32.
+    A file is a sequence of records of 3073 bytes: a label (0 to 9), then 1024 bytes of red, 1024 of green and 1024 of
+    blue, each of them row by row, 32 rows of 32. There are 154 MB of them: on the way at most three times the files'
+    bytes are in memory, and the result keeps no more than they have.
 
     Returns:
         (N, 3, 32, 32) uint8 and (N,) int64.
@@ -90,10 +94,10 @@ def normalise(images: np.ndarray, mean: Numbers = 0.0, std: Numbers = 1.0) -> np
 
     Args:
         images: (N, C, H, W) uint8; they stay as they are.
-        mean, std: a number, or C numbers, one for each channel.
+        mean, std: one number for all channels, or C numbers, one for each.
 
     Returns:
-        (N, C, H, W) float32, new memory.
+        (N, C, H, W) float32, in new memory.
 
     >>> normalise(np.array([[[[0, 255]]]], np.uint8), mean=0.5, std=0.5)
     array([[[[-1.,  1.]]]], dtype=float32)
@@ -113,8 +117,8 @@ class ImageDataset(Dataset):
     Args:
         images: (samples, C, H, W) uint8; an array, or a memory map. Kept, not copied.
         labels: (samples,) integers.
-        transform: what each batch goes through before `normalise`, as bytes: called with (images, rng), see `Compose`.
-        mean, std: of each channel, or of all; for `normalise`.
+        transform: changes each batch, as bytes, before `normalise`; it is called with (images, rng), see `Compose`.
+        mean, std: one number for all channels, or one for each; `normalise` gets them.
 
     Raises:
         TypeError: the images are not uint8.
@@ -153,8 +157,8 @@ class ImageDataset(Dataset):
     def batch(self, indices: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """The samples `indices` as one batch: float32 (N, C, H, W), int64 (N,), both Tensors.
 
-        Picks the images all at once, by one index with the whole array (or `np.take`), lets `self.transform`, unless it
-        is None, change the bytes with chance from `rng`, and normalises what comes out by `self.mean` and `self.std`.
+        Pick the images all at once, by one index with the whole array (or `np.take`). Unless `self.transform` is None,
+        call it once with their bytes and `rng`. Then `normalise` the result by `self.mean` and `self.std`.
         `result_of(None, array)` makes a Tensor without another copy.
 
         Raises:
@@ -171,13 +175,14 @@ class MNIST(ImageDataset):
     """Handwritten digits, 60,000 to train with and 10,000 to test: (N, 1, 28, 28), labels 0 to 9.
 
     Args:
-        train: whether the training images, or else those for the test.
+        train: True for the training images, False for the test images.
         transform, mean, std: as for `ImageDataset`.
-        folder: a folder with the four unpacked IDX files, or two of them, by their official names; they are taken as they
-            are. Default: `fetch("mnist")`, which knows where they are and verifies them.
+        folder: a folder with the four unpacked IDX files, or two of them, by their official names; they are used
+            without a check of their content. By default `fetch("mnist")` finds the files and verifies them.
 
     Attributes:
-        MEAN, STD: of all pixels of the training images; `MNIST(mean=MNIST.MEAN, std=MNIST.STD)` gives 0 and 1.
+        MEAN, STD: of all pixels of the training images; with `MNIST(mean=MNIST.MEAN, std=MNIST.STD)` they become 0
+            and 1.
     """
 
     MEAN, STD = 0.1307, 0.3081
@@ -199,11 +204,11 @@ class CIFAR10(ImageDataset):
     """Colour photographs of ten classes, 50,000 to train with and 10,000 to test: (N, 3, 32, 32), labels 0 to 9.
 
     Args:
-        train: whether the training images, or else those for the test.
+        train: True for the training images, False for the test images.
         transform, mean, std: as for `ImageDataset`.
         folder: a folder with unpacked files in the layout of the official binary version, data_batch_1.bin … and
-            test_batch.bin, each of any number of records; they are taken as they are. Default: `fetch("cifar10")`, which
-            knows where they are, downloads them if they are nowhere (170 MB), and verifies them.
+            test_batch.bin, each of any number of records; they are used without a check of their content. By default
+            `fetch("cifar10")` finds the files, downloads them if there are none (170 MB), and verifies them.
 
     Attributes:
         MEAN, STD: of all pixels of the training images, by channel.

@@ -1,4 +1,4 @@
-"""Stage 08: what makes of one image many: random changes that leave what it shows as it is, for a batch at once."""
+"""Stage 08: random changes of images that leave what they show as it is, so that one image becomes many."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 __all__ = ["Compose", "RandomCrop", "RandomHorizontalFlip", "Transform", "image_shape"]
 
-Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]  # (images, where chance comes from) → images
+Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]  # (images, rng) → changed images
 
 
 def image_shape(images: np.ndarray) -> tuple[int, int, int, int]:
     """(N, C, H, W) of a batch of images.
 
     Raises:
-        ValueError: it has not four axes; the message names its shape.
+        ValueError: `images` has not four axes; the message names its shape.
     """
     if images.ndim != 4:
         raise ValueError(f"expected a batch of images, (N, C, H, W), got shape {images.shape}")
@@ -36,10 +36,10 @@ class RandomHorizontalFlip:
 
         Args:
             images: (N, C, H, W) of any dtype, which the result has too; they stay as they are.
-            rng: all that is random is drawn from it.
+            rng: everything random is drawn from it.
 
         Raises:
-            ValueError: `images` has not four axes (`image_shape` sees to it).
+            ValueError: `images` has not four axes; the message names its shape (`image_shape` raises it).
 
         >>> RandomHorizontalFlip(p=1.0)(np.array([[[[1, 2, 3]]]]), np.random.default_rng(0))
         array([[[[3, 2, 1]]]])
@@ -55,7 +55,7 @@ class RandomCrop:
     """Surrounds an image with zeros, and cuts a square out of it at a random place.
 
     Args:
-        size: height and width of what is cut out.
+        size: height and width of the square.
         padding: rows and columns of zeros on each of the four sides.
     """
 
@@ -65,19 +65,19 @@ class RandomCrop:
         self.size, self.padding = size, padding
 
     def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """A new batch, (N, C, size, size): of each image a square at a place of its own, the same in all its channels.
+        """A new batch, (N, C, size, size), of a square of each image, whose place is the same in all its channels.
 
-        Every place where the square fits into the padded image, (H + 2 padding, W + 2 padding), is as likely as
-        any other: the first row is one of 0 … H + 2 padding - size, both included, and the first column likewise,
-        independently of it. Padding is the number 0, in the images' dtype.
+        Each image has a place of its own. Every place where the square fits into the padded image, (H + 2 padding,
+        W + 2 padding), is as likely as any other: the first row is one of 0 … H + 2 padding - size, both included, and
+        the first column is drawn likewise, independently of it. The padding is 0, in the images' dtype.
 
         Args:
             images: (N, C, H, W) of any dtype, which the result has too; they stay as they are.
-            rng: all that is random is drawn from it.
+            rng: everything random is drawn from it.
 
         Raises:
-            ValueError: the square is larger than the padded image, and the message names `size` and the image's
-                shape; or `images` has not four axes (`image_shape` sees to it).
+            ValueError: the square is larger than the padded image, and the message names `size` and the shape of
+                `images`; or `images` has not four axes (`image_shape` raises it).
 
         >>> RandomCrop(size=2)(np.array([[[[1, 2], [3, 4]]]]), np.random.default_rng(0))
         array([[[[1, 2],
@@ -105,7 +105,7 @@ class Compose:
         self.transforms = list(transforms)
 
     def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """What the transforms make of `images`: the first one takes them, each other takes what the one before it gave.
+        """The result of the last transform: the first gets `images`, each other what the one before it returned.
 
         All of them draw from the same `rng`.
         """

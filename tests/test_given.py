@@ -1,0 +1,103 @@
+"""Code of stages 04 to 08 that is given: what a loss remembers, what an optimizer shows, which settings are refused."""
+
+from __future__ import annotations
+
+import json
+import math
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+
+def test_backward_after_forward(tt: ModuleType) -> None:
+    """`loss.forward(p, t)` is remembered as `loss(p, t)` is: `backward()` gives the gradient of the last of both."""
+    p, q, targets = tt.Tensor([0.2, 0.6]), tt.Tensor([0.5, 0.25]), [1.0, 0.0]
+    for loss in (tt.MSELoss(), tt.BinaryCrossEntropyLoss()):
+        loss(p, targets)
+        expected = loss.backward()
+        loss(q, targets)
+        assert not np.array_equal(loss.backward(), expected)
+        loss.forward(p, targets)
+        assert np.array_equal(loss.backward(), expected)
+        assert np.array_equal(loss.backward(), expected)  # a second time as well
+    loss = tt.CrossEntropyLoss()
+    loss.forward(tt.Tensor([[0.0, 0.0]]), [1])
+    assert loss.backward().tolist() == [[0.5, -0.5]]
+
+
+def test_backward_of_a_derived_loss(tt: ModuleType) -> None:
+    """A loss that hands other predictions on to the one that it is derived from has the gradient for its own."""
+
+    class Tripled(tt.MSELoss):
+        def forward(self, predictions: Any, targets: Any) -> Any:
+            return super().forward(predictions * 3.0, targets)
+
+    loss = Tripled()
+    loss.forward(tt.Tensor([2.0]), [0.0])
+    assert loss.backward().tolist() == [36.0]  # of (3 p)²: 18 p
+
+
+def test_a_loss_without_a_call_has_no_gradient(tt: ModuleType) -> None:
+    with pytest.raises(RuntimeError, match="call it with predictions and targets first"):
+        tt.MSELoss().backward()
+
+
+def test_a_loss_keeps_no_graph(tt: ModuleType) -> None:
+    loss, p = tt.MSELoss(), tt.Tensor([1.0], requires_grad=True)
+    loss(p * 2.0, [0.0])
+    assert loss._last[0].grad_fn is None
+
+
+def test_optimizers_show_their_settings(tt: ModuleType) -> None:
+    p = tt.Tensor([1.0], requires_grad=True)
+    optimizer = tt.SGD([p], lr=0.5)
+    optimizer.momentum = 0.25
+    assert repr(optimizer) == "SGD(lr=0.5, momentum=0.25, weight_decay=0.0)"
+    assert repr(tt.AdamW([p])) == "AdamW(lr=0.001, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.01)"
+
+
+def test_sgd_says_that_it_has_momentum(tt: ModuleType) -> None:
+    """Who ports code from PyTorch, where it is 0, reads of it in the docstring's first line."""
+    assert tt.SGD([tt.Tensor([1.0], requires_grad=True)]).momentum == 0.9
+    first = tt.SGD.__doc__.splitlines()[0]
+    assert "momentum" in first and "0.9" in first and "PyTorch" in first
+
+
+@pytest.mark.parametrize("wrong", [-0.1, math.inf, math.nan])
+def test_optimizers_refuse(tt: ModuleType, wrong: float) -> None:
+    p = tt.Tensor([1.0], requires_grad=True)
+    for kind, names in ((tt.SGD, ("lr", "momentum", "weight_decay")), (tt.AdamW, ("lr", "eps", "weight_decay"))):
+        for name in names:
+            with pytest.raises(ValueError, match=f"{kind.__name__}: expected a finite {name} ≥ 0, got {wrong}"):
+                kind([p], **{name: wrong})
+    with pytest.raises(ValueError, match="betas"):
+        tt.AdamW([p], betas=(0.9, wrong))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"), [(1.5, TypeError), (2.0, TypeError), (True, TypeError), ("2", TypeError), (-1, ValueError)]
+)
+def test_whole_numbers(tt: ModuleType, wrong: Any, error: type[Exception]) -> None:
+    """Settings that count something are integers; NumPy's are taken too."""
+    data, model = tt.TensorDataset(tt.Tensor(np.zeros((4, 2)))), tt.Linear(2, 2)
+    settings = {"batch_size": 1, "seed": 0, "prefetch": 0}
+    makers = [lambda v, n=name: tt.DataLoader(data, **(settings | {n: v})) for name in settings]
+    makers.append(lambda v: tt.Trainer(model, tt.SGD(model.parameters()), tt.MSELoss(), accumulate=v))
+    makers.append(tt.EarlyStopping)
+    names = [*settings, "accumulate", "patience"]
+    for make, name in zip(makers, names, strict=True):
+        with pytest.raises(error, match=f"expected {name} to be an integer ≥ [01], got {wrong!r}"):
+            make(wrong)
+        json.dumps(vars(make(np.int64(3))).get(name))  # kept as an int of Python, such as a checkpoint can hold
+        if name in ("seed", "prefetch"):
+            make(0)
+        else:
+            with pytest.raises(ValueError, match=f"expected {name}"):
+                make(0)
+
+
+def test_a_batch_of_a_seed_that_is_none(tt: ModuleType) -> None:
+    data = tt.TensorDataset(tt.Tensor(np.zeros((4, 2))))
+    assert tt.DataLoader(data, 2).seed is None

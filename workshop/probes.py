@@ -1,0 +1,177 @@
+"""Probes: how a gate looks at what a value alone does not show: gradients, the door, memory."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+import tracemalloc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from workshop.checks import NOTHING, CheckFailed, close, count, plain
+
+
+def numbers(*shape: int, seed: int = 0) -> np.ndarray:
+    """Normal numbers in float64, none closer to 0 than 0.05: away from the kink of ReLU and the pole of 1 / x."""
+    values = np.random.default_rng(seed).normal(size=shape)
+    return np.where(np.abs(values) < 0.05, 0.05, values)
+
+
+def positive(*shape: int, seed: int = 0) -> np.ndarray:
+    """Numbers of at least 0.2, for logarithms and roots."""
+    return np.abs(numbers(*shape, seed=seed)) + 0.2
+
+
+def leaf(values: Any, dtype: Any = np.float64) -> Any:
+    """A Tensor that requires a gradient."""
+    from tinytorch import Tensor
+
+    return Tensor(np.array(values, dtype=dtype), requires_grad=True)
+
+
+# Gradients
+
+
+def gradients_match(
+    function: Callable[..., Any],
+    *arrays: np.ndarray,
+    given: str,
+    names: Sequence[str] = "xyzuvw",
+    tolerance: float = 1e-6,
+    eps: float = 1e-5,
+) -> None:
+    """The gradients of `function(*tensors)` equal central differences in float64, element by element.
+
+    The upstream gradient is random, of size 0.5 to 2: an all-ones one hides a rule that ignores it. Counts one check
+    per array.
+
+    Args:
+        function: takes Tensors, gives a Tensor.
+        arrays: the values to differentiate at; kept away from kinks by the caller.
+        names: a name per array, for the message.
+    """
+    from tinytorch import Tensor
+
+    arrays = tuple(np.array(array, dtype=np.float64) for array in arrays)
+    tensors = [leaf(array) for array in arrays]
+    result = function(*tensors)
+    random, shape = np.random.default_rng(7), np.shape(plain(result))
+    upstream = random.uniform(0.5, 2, shape) * random.choice([-1.0, 1.0], shape)
+    result.backward(upstream)
+
+    def value(*values: np.ndarray) -> float:
+        return float(np.sum(plain(function(*map(Tensor, values))) * upstream))
+
+    for position, array in enumerate(arrays):
+        expected = np.zeros_like(array)
+        for index in np.ndindex(array.shape):
+            step = np.zeros_like(array)
+            step[index] = eps
+            ends = (value(*arrays[:position], array + sign * step, *arrays[position + 1 :]) for sign in (1, -1))
+            expected[index] = (next(ends) - next(ends)) / (2 * eps)
+        what = f"{names[position]}.grad (central differences)"
+        close(tensors[position].grad, expected, what, given, tolerance, dtype=np.float64)
+
+
+# The door
+
+
+def through_door(
+    function: Callable[[], Any], op: str, inputs: Sequence[Any], saved: Sequence[str] = (), given: str = ""
+) -> None:
+    """`function` returns its result through `result_of`, as operation `op` made from `inputs`, saving `saved`.
+
+    Without it nothing could remember the operation, and stage 05 would find no way back through it.
+    `inputs` must require gradients.
+    """
+    expected = f'a result that is made by result_of("{op}", …)'
+    name, sources, keep = at_the_door(function, given, op)
+    if name != op:
+        _refuse(given, expected, f'it was made by result_of("{name}", …)', f"door {name}")
+    if len(sources) != len(inputs) or any(source is not tensor for source, tensor in zip(sources, inputs)):
+        got = f"{len(sources)} inputs, not these" if len(sources) == len(inputs) else f"{len(sources)} inputs"
+        _refuse(given, f"{expected} from the {len(inputs)} tensors themselves", got, got)
+    missing = [word for word in saved if word not in keep]
+    if missing:
+        expected = f'result_of("{op}", …) saving {", ".join(f"{word}=…" for word in missing)} for the rule'
+        _refuse(given, expected, f"saved: {', '.join(keep) or 'nothing'}", f"saved {sorted(keep)}")
+
+
+def at_the_door(
+    function: Callable[[], Any], given: str = "", op: str = "…"
+) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """The name, the inputs and the saved values of the operation by which `function` came to its result."""
+    from tinytorch.core.tensor import plug_in
+
+    calls: list[tuple[Any, ...]] = []
+    before = plug_in(SimpleNamespace(record=lambda *call: calls.append(call)))
+    try:
+        result = function()
+    finally:
+        plug_in(before)
+    count.checks += 1
+    for name, made, inputs, saved in calls:
+        if made is result:
+            return name, inputs, saved
+    expected = f'a Tensor that is made by result_of("{op}", …)'
+    if result is None:
+        _refuse(given, expected, NOTHING, None)
+    if plain(result) is result:
+        _refuse(given, expected, f"no Tensor, but a {type(result).__name__}", f"a {type(result).__name__}")
+    made = f"; result_of made another one, as {calls[-1][0]!r}" if calls else ", and result_of was not asked"
+    _refuse(given, expected, f"a Tensor that result_of did not make{made}", "a Tensor, not through the door")
+
+
+def _refuse(given: str, expected: str, got: str, seen: Any) -> Any:
+    given = given or count.given
+    raise CheckFailed([*([f"given     {given}"] if given else []), f"expected  {expected}", f"got       {got}"], seen)
+
+
+# Memory
+
+
+@contextmanager
+def traced() -> Iterator[None]:
+    """tracemalloc runs inside; garbage from before is gone, and afterwards it runs only if it ran before."""
+    gc.collect()
+    running = tracemalloc.is_tracing()
+    if not running:
+        tracemalloc.start()
+    try:
+        with unwatched():  # the judge's notes take memory too
+            yield
+    finally:
+        if not running:
+            tracemalloc.stop()
+
+
+def allocated(action: Callable[[], Any]) -> tuple[int, int]:
+    """Bytes that `action` allocates: at its height, and those that its result keeps."""
+    action()  # what is allocated once, at the first call, is not counted
+    with traced():
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        result = action()
+        peak = tracemalloc.get_traced_memory()[1] - before
+        gc.collect()
+        kept = tracemalloc.get_traced_memory()[0] - before
+        del result
+    return peak, kept
+
+
+@contextmanager
+def unwatched() -> Iterator[None]:
+    """Inside, the judge does not note which functions are called: for what is measured, or takes many calls."""
+    before, before_in_threads = sys.gettrace(), threading.gettrace()
+    sys.settrace(None)
+    threading.settrace(None)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+        threading.settrace(before_in_threads)
