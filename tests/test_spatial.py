@@ -135,7 +135,7 @@ def expected(x, upstream, kernel, stride, padding):
 random, worst, count = np.random.default_rng(0), 0.0, 0
 for kernel, stride, padding in ((2, 2, 1), (3, 2, 1), (3, 1, 1), (4, 3, 2), (5, 2, 2), (2, 2, 0)):
     for special in (None, np.nan, -np.inf):
-        x = random.integers(-9, -5, (3, 2, 7, 6)).astype(float)
+        x = random.integers(-3, 1, (3, 2, 7, 6)).astype(float)  # at most 0, which zeros in the padding would tie with
         if special is not None:
             x[random.random(x.shape) < 0.2] = special
             x[0] = -np.inf
