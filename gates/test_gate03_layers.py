@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import sys
 import tracemalloc
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -762,3 +763,53 @@ def test_ensemble_moments() -> None:
         given = f"{2**n} networks of {n} inputs, p = {p}"
         close(answer[0], mean, "the mean", given, 1e-9)
         close(answer[1], spread, "the standard deviation", given, 1e-9)
+
+
+# More inputs at which wrong code has passed
+
+
+class Shapes(Layer):
+    """Three tensors of three shapes, and with names that share no word."""
+
+    def __init__(self) -> None:
+        self.gain, self.scale, self.offset = parameter(1.0), parameter(*range(23)), parameter(*range(47))
+
+
+def complaint(state: dict[str, np.ndarray]) -> str:
+    """What loading `state` into a Shapes is refused with."""
+    said: list[str] = []
+
+    def load() -> None:
+        try:
+            Shapes().load_state_dict(state)
+        finally:
+            said.append(str(sys.exc_info()[1]))
+
+    raises(ValueError, load, f"load_state_dict of a state with {', '.join(state)}")
+    return said[0]
+
+
+@exercise("Layer.load_state_dict")
+def test_only_what_does_not_fit_is_named() -> None:
+    """the message names no Tensor that fits, and no shape but the two that differ"""
+    fits = {"gain": np.zeros(1), "scale": np.zeros(23), "offset": np.zeros(47)}
+    for state, own in (
+        ({"gain": fits["gain"], "offset": fits["offset"]}, ["scale"]),
+        ({**fits, "other": np.zeros(2)}, ["other"]),
+        ({**fits, "scale": np.zeros(31)}, ["scale", "23", "31"]),
+    ):
+        message = complaint(state)
+        shapes = ", ".join(f"{name} {value.shape}" for name, value in state.items())
+        given = f"a layer with gain (1,), scale (23,), offset (47,); a state with {shapes}"
+        others = [word for word in ("gain", "scale", "offset", "other", "23", "31", "47") if word not in own]
+        named = [word for word in others if word in message]
+        holds(all(word in message for word in own), f"a message that names {', '.join(own)}", message, given)
+        holds(not named, f"a message that does not name {', '.join(named)}", message, given)
+
+
+@exercise("Dropout.forward")
+def test_dropout_hands_on_what_it_does_not_change() -> None:
+    """`x` itself comes back with p = 0 and in evaluation, and no copy of it"""
+    x = Tensor(numbers(5, 4))
+    holds(Dropout(0.0)(x) is x, "x itself", "another Tensor", "Dropout(0.0)(x) while training")
+    holds(Dropout(0.5)(x, training=False) is x, "x itself", "another Tensor", "Dropout(0.5)(x, training=False)")
