@@ -51,7 +51,7 @@ def test_checks_can_fail(check: Callable[[], None]) -> None:
 
 def test_checks_pass_what_is_right() -> None:
     checks.close(np.array([np.nan, np.inf, 1.0]), [np.nan, np.inf, 1.0 + 1e-7], "x")
-    checks.raises(IndexError, lambda: [][0], "given", mentions=["range"])
+    assert isinstance(checks.raises(IndexError, lambda: [][0], "given", mentions=["range"]), IndexError)
     checks.ratio(2.0, "bytes", "those of x", at_most=2, at_least=2)
     with pytest.raises(NotImplementedError):
         checks.raises(Exception, lambda: (_ for _ in ()).throw(NotImplementedError("stub")), "given")
