@@ -24,7 +24,7 @@ def numbers(*shape: int, seed: int = 0) -> np.ndarray:
 
 def positive(*shape: int, seed: int = 0) -> np.ndarray:
     """Numbers of at least 0.2, for logarithms and roots."""
-    return np.abs(numbers(*shape, seed=seed)) + 0.2
+    return np.asarray(np.abs(numbers(*shape, seed=seed)) + 0.2)  # NumPy makes a scalar of a sum of shape ()
 
 
 def leaf(values: Any, dtype: Any = np.float64) -> Any:
