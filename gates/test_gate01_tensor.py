@@ -19,7 +19,6 @@ from workshop.tables import Case, Cases, Expression, table
 look = Cases(globals())
 FLOATS, INTEGERS, BOX = np.float32([2.0, 4.0]), np.array([7, -3]), numbers(2, 3, 4)
 quietly = np.errstate(all="ignore")
-Row = tuple[str, str]
 
 
 def view(array: np.ndarray) -> Tensor:
@@ -102,7 +101,6 @@ test_making = table(
     ("as_array", "Python floats become float32, booleans bool, and integers int64, which holds 16777217"),
     *made("float32", "1.7", "[1, 2.5]", "((1.5, 2.5),)", "[]", "[[], []]", "[1.5, np.float64(2.5)]"),
     *(*made("int64", "7", "[[1, 2], [3, 4]]"), *made("bool", "[True, False]")),
-    look.equals("int(as_array(16777217))", 16777217),
     look.equals("int(as_array([16777217])[0])", 16777217),
     look.equals("int(as_array([[2**53 + 1]])[0, 0])", 2**53 + 1),
     look.equals("type(as_array(2.5)).__name__", "ndarray"),
@@ -117,8 +115,7 @@ test_making = table(
     look.case(own_memory, "Tensor(x, dtype='int64')", x=[5, 6]),
     ("as_array", "dtype, if given, decides"),
     *made("float64", "[3, 2], np.float64", "[0.1, 2], 'float64'"),
-    *made("int64", "np.array([1.9, -2.9]), np.int64"),
-    *made("int32", "[True, False], np.int32"),
+    *(*made("int64", "np.array([1.9, -2.9]), np.int64"), *made("int32", "[True, False], np.int32")),
     look.gives("Tensor(np.array([0.5, 3.0]), dtype='float32')", [0.5, 3.0], dtype="float32"),
     ("as_array", "what holds no numbers is refused with an error that shows it, also when a dtype is given"),
     *(look.raises(f"as_array({text})", TypeError, shown) for text, shown in (WORDS | SQUEEZED).items()),
@@ -132,7 +129,7 @@ test_making = table(
 BROADCAST = [((3,), (3,)), ((2, 3), (3,)), ((3,), (2, 3)), ((2, 1), (1, 3)), ((), (2, 2)), ((2, 2), ()), ((0, 3), (3,))]
 
 
-def arithmetic(symbol: str, sign: str, op: str) -> list[Row | Case]:
+def arithmetic(symbol: str, sign: str, op: str) -> list[Any]:
     """What is the same for all four signs."""
     a_b, pairs = f"a {sign} b", [(positive(*left), numbers(*right, seed=1)) for left, right in BROADCAST]
     return [
@@ -261,7 +258,6 @@ test_shape = table(
     *(look.raises(f"x.reshape{shape}", ValueError, (2, 3), shape, x=SIX) for shape in ((4, 2), (2, 2), (4, -1), ())),
     look.raises("x.reshape((7,))", ValueError, (2, 3), (7,), x=SIX),
     ("Tensor.reshape", "the result looks into the same memory, and x keeps its shape"),
-    look.case(memory, "x.reshape(3, 4)", x=TWELVE),
     *(look.case(memory, text, x=SIX) for text in ("x.reshape((6,))", "x.reshape(2, 3)")),
     ("Tensor.reshape", 'x.reshape is returned through the door, as "Reshape" made from x'),
     *(look.door(text, "Reshape", x=SIX) for text in ("x.reshape(3, 2)", "x.reshape((6,))")),
@@ -286,8 +282,7 @@ test_shape = table(
     *like("x[:, mask]", "x[x > 0]", x=TABLE, mask=MASK),
     ("Tensor.__getitem__", "numbers and slices look into the same memory; lists, masks and Tensors copy"),
     *(look.case(memory, f"x[{index}]", x=TABLE) for index in ("1", ":, ::2", "1:3, 2", "...", "[1, 2]")),
-    look.case(memory, "x[rows]", x=TABLE, rows=ROWS),
-    look.case(memory, "x[:, mask]", x=TABLE, mask=MASK),
+    *(look.case(memory, text, x=TABLE, rows=ROWS, mask=MASK) for text in ("x[rows]", "x[:, mask]")),
     ("Tensor.__getitem__", "x[index] is returned through the door; arrays stand for Tensors in the saved index"),
     *map(saved_index, ("x[1:]", "x[2]", "x[:, 2]", "x[[0, 2]]")),
     *(saved_index(text, rows=ROWS) for text in ("x[rows]", "x[rows, 1]")),
@@ -301,7 +296,7 @@ ONE_NUMBER = ("", "axis=0", "axis=-1", "axis=0, keepdims=True", "keepdims=True")
 SAVED = ("axis=1", "axis=-1, keepdims=True", "axis=(0, 2)", "axis=None", "keepdims=True")
 
 
-def reduction(name: str) -> list[Row | Case]:
+def reduction(name: str) -> list[Any]:
     """What is the same for sum, mean and max."""
     told, number, symbol = f"x.{name}(axis=axis, keepdims=keepdims)", np.array(3.5, np.float32), f"Tensor.{name}"
     return [
@@ -340,7 +335,7 @@ test_reductions = table(
 # Elementwise functions
 
 
-def elementwise(name: str) -> list[Row | Case]:
+def elementwise(name: str) -> list[Any]:
     """What is the same for exp and log."""
     text, right = f"x.{name}()", f"np.{name}(x)"
     return [
@@ -429,7 +424,6 @@ test_systems = table(
     look.raises("broadcast_bytes(a, b)", ValueError, a=np.zeros(3), b=np.zeros(4)),
     ("matmul_flops", "what counting every multiplication and addition of the loops gives"),
     *(look.equals(f"matmul_flops({a}, {b})", counted_flops(a, b)) for a, b in PRODUCTS),
-    look.equals(f"matmul_flops(({LONG}, {LONG}), ({LONG}, {LONG}))", 2 * LONG**3),
     look.equals(f"matmul_flops((3, {LONG}, {LONG}), ({LONG}, {LONG}))", 6 * LONG**3),
     ("cache_lines", "what walking through the matrix with one cache line in hand counts"),
     *(look.equals(f"cache_lines{walk}", counted_lines(*walk)) for walk in WALKS),
