@@ -80,6 +80,7 @@ def test_a_ratio_says_that_it_is_one() -> None:
 
 def test_the_door_tells_what_came_instead(reference_package: None) -> None:
     from tinytorch import Tensor
+    from tinytorch.core.tensor import result_of
 
     x = Tensor([1.0], requires_grad=True)
     said = {
@@ -90,11 +91,14 @@ def test_the_door_tells_what_came_instead(reference_package: None) -> None:
             "plain": lambda: Tensor(x.data),
             "other": lambda: x * 2.0,
             "more": lambda: (x.exp(), Tensor([2.0]))[1],
+            "none": lambda: result_of("Exp", x.data),
+            "copy": lambda: result_of("Exp", x.data, Tensor(x)),
         }.items()
     }
-    assert len(set(said.values())) == 5
+    assert len(set(said.values())) == 7
     assert "returned nothing" in said["nothing"] and "ndarray" in said["array"] and 'result_of("Mul"' in said["other"]
     assert "was not asked" in said["plain"] and "another one, as 'Exp'" in said["more"]
+    assert "0 inputs" in said["none"] and "1 inputs, not these" in said["copy"]
 
 
 @pytest.fixture
@@ -154,6 +158,18 @@ def test_a_row_runs_all_its_cases() -> None:
     with pytest.raises(tables.CasesFailed) as failed:
         tables.run(cases)
     assert [(number, given) for number, _, given in failed.value.failures] == [(1, "n, n = 1"), (3, "n, n = 3")]
+
+
+def test_cases_belong_to_the_row_before_them() -> None:
+    first, second, third = (lambda: None for _ in range(3))
+    rows = tables.table(("one", "holds"), first, second, ("two", "holds too", third), first).pytestmark[0].args[1]
+    assert [(row.id, row.values[0]) for row in rows] == [("one-1", (first, second)), ("two-1", (third, first))]
+
+
+def test_positive_numbers_are_arrays_in_every_shape() -> None:
+    """A NumPy scalar among a case's letters would stay one, where a Tensor is meant."""
+    for shape in ((), (2,), (2, 3)):
+        assert isinstance(probes.positive(*shape), np.ndarray) and probes.positive(*shape).shape == shape
 
 
 def test_an_expression_is_what_the_message_shows(reference_package: None) -> None:
