@@ -187,6 +187,40 @@ def test_an_expression_is_what_the_message_shows(reference_package: None) -> Non
     assert lines[0] == "given     x + y, x = [1., 2.], y = [3., 4.]"
 
 
+def test_rows_about_one_exercise() -> None:
+    case = tables.Cases({}).equals("1", 1)
+    assert tables.about("f", {"is 1": [case], "is one": [case, case]}) == [
+        ("f", "is 1", case),
+        ("f", "is one", case, case),
+    ]
+
+
+def test_what_is_saved_at_the_door(reference_package: None) -> None:
+    from tinytorch import result_of
+
+    def made(x: object) -> object:
+        return result_of("Op", x.data * 2, x, twice=x.data * 2, tensor=x, word="tanh")
+
+    look = tables.Cases({"made": made, "np": np})
+    look.saves("made(x)", "twice", "x + x", x=[1.0, 2.0])()
+    look.saves("made(x)", "word", '"tanh"', x=[1.0, 2.0])()
+    for name, expected in (("twice", "x"), ("tensor", "x"), ("other", "x"), ("word", '"none"')):
+        lines_of(look.saves("made(x)", name, expected, x=[1.0, 2.0]))
+
+
+def test_letters_that_are_changed_or_shared(reference_package: None) -> None:
+    from tinytorch import result_of
+
+    def doubled(x: object) -> object:
+        x.data *= 2
+        return result_of("Mul", x.data.copy(), x)
+
+    look = tables.Cases({"doubled": doubled, "same": lambda x: result_of(None, x.data[:1])})
+    look.keeps("x * 2.0", x=[1.0, 2.0])()
+    assert "x afterwards" in lines_of(look.keeps("doubled(x)", x=[1.0, 2.0]))[1]
+    assert lines_of(look.keeps("same(x)", x=[1.0, 2.0]))[2] == "got       the memory of x"
+
+
 # Observations
 
 
