@@ -9,9 +9,9 @@ import numpy as np
 from tinytorch import Tensor
 from tinytorch.backends import ComputeBackend
 from tinytorch.config import set_backend
-from tinytorch.core.arrays import as_array  # noqa: F401
+from tinytorch.core.arrays import as_array
 from tinytorch.core.tensor import result_of
-from tinytorch.systems.tensor import broadcast_bytes, cache_lines, kept_bytes, matmul_flops, tensor_bytes  # noqa: F401
+from tinytorch.systems.tensor import broadcast_bytes, cache_lines, kept_bytes, matmul_flops, tensor_bytes
 from workshop.checks import close, equal, holds, plain
 from workshop.probes import allocated, at_the_door, leaf, numbers, positive, through_door
 from workshop.tables import Case, Cases, Expression, table

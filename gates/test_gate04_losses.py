@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch import BinaryCrossEntropyLoss, CrossEntropyLoss, MSELoss, Tensor, log_softmax, plug_in, result_of  # noqa: F401
-from tinytorch.systems.losses import entropy, kl_divergence, log_sum_exp, loss_bytes  # noqa: F401
+from tinytorch import BinaryCrossEntropyLoss, CrossEntropyLoss, MSELoss, Tensor, log_softmax, plug_in, result_of
+from tinytorch.systems.losses import entropy, kl_divergence, log_sum_exp, loss_bytes
 from workshop.checks import holds
 from workshop.probes import allocated, numbers
 from workshop.tables import Case, Cases, Expression, about, table

@@ -181,13 +181,15 @@ def alone(symbol: str, verdict: Verdict) -> Signature:
 # Records
 
 
+OBSERVERS = ("checks", "judge", "observe", "probes", "tables")  # what an observation comes through
+
+
 def digest(course: Course, stage: Stage, root: Path = ROOT) -> str:
     """The SHA-256 of all that a stage's records depend on: with the same one they need not be made again."""
     files = assemble(course, reference(root), course.closure([stage.number]), ())
-    machinery = ("blame", "checks", "course", "gate", "judge", "observe", "plan", "probes", "stub", "tables", "verdict")
-    paths = [stage.gate, stage.mistakes, *(f"workshop/{name}.py" for name in machinery), "workshop/author/mistakes.py"]
+    paths = [stage.gate, stage.mistakes, *(f"workshop/{name}.py" for name in OBSERVERS)]
     files |= {path: (root / path).read_text(encoding="utf-8") for path in paths}
-    files["exercises"] = repr(stage.exercises)
+    files["exercises"] = repr((stage.exercises, NOTHING))
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode("utf-8")).hexdigest()
 
 
@@ -213,7 +215,7 @@ def dump(record: dict[str, Any]) -> str:
 
 
 def write_records(course: Course, stages: Sequence[Stage], root: Path = ROOT) -> int:
-    """Write the records of `stages` anew; then show how the gates met the mistakes. Returns 1 if anything falls short."""
+    """Write the records of `stages` anew, and show how the gates met the mistakes. Returns 1 if one falls short."""
     table = Table(*TALLY, box=None, padding=(0, 2, 0, 0), header_style="dim")
     short = 0
     for stage in stages:
