@@ -53,6 +53,11 @@ def table(*rows: tuple[Any, ...]) -> Callable[[list[Case]], None]:
     return test
 
 
+def row(symbol: str, says: str) -> Callable[..., tuple[Any, ...]]:
+    """A row, written with its heading on one line: `row("Tensor.sum", "what must hold")(case, case, …)`."""
+    return lambda *cases: (symbol, says, *cases)
+
+
 def run(cases: list[Case]) -> None:
     """Run each case; then, if some failed, raise CasesFailed."""
     failures = []
