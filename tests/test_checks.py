@@ -71,6 +71,15 @@ def test_nothing_is_told_as_a_forgotten_return() -> None:
         assert "returned nothing" in "\n".join(lines_of(check))
 
 
+def test_no_error_is_no_forgotten_return() -> None:
+    """Whoever calls `y.backward()` in vain is not asked for a `return`."""
+    assert lines_of(lambda: checks.raises(ValueError, lambda: None, "y.backward()")) == [
+        "given     y.backward()",
+        "expected  a ValueError",
+        "got       no error",
+    ]
+
+
 def test_a_ratio_says_that_it_is_one() -> None:
     assert lines_of(lambda: checks.ratio(3.0, "bytes allocated", "those of x", at_most=2)) == [
         "expected  bytes allocated, divided by those of x: at most 2",
@@ -170,6 +179,10 @@ def test_positive_numbers_are_arrays_in_every_shape() -> None:
     """A NumPy scalar among a case's letters would stay one, where a Tensor is meant."""
     for shape in ((), (2,), (2, 3)):
         assert isinstance(probes.positive(*shape), np.ndarray) and probes.positive(*shape).shape == shape
+
+
+def test_a_row_is_what_a_table_takes() -> None:
+    assert tables.row("Tensor.sum", "what must hold")(1, 2) == ("Tensor.sum", "what must hold", 1, 2)
 
 
 def test_an_expression_is_what_the_message_shows(reference_package: None) -> None:

@@ -115,7 +115,8 @@ def raises(kinds: Any, action: Callable[[], Any], given: str, mentions: Sequence
         return error
     except Exception as error:
         raise CheckFailed(_lines(given, f"a {names}", f"{type(error).__name__}: {error}"), error) from None
-    raise CheckFailed(_lines(given, f"a {names}", f"no error, but {_show(result)}"), {"no error": observation(result)})
+    got = "no error" if result is None else f"no error, but {_show(result)}"
+    raise CheckFailed(_lines(given, f"a {names}", got), {"no error": observation(result)})
 
 
 def plain(value: Any) -> Any:
