@@ -190,6 +190,16 @@ def traces_after(action: Callable[[], Any], before: bool) -> bool:
     return after
 
 
+class Counting(np.ndarray):
+    """An array, as `x.view(Counting)`, that counts how often something is picked out of one: in `Counting.picked`."""
+
+    picked = 0
+
+    def __getitem__(self, index: Any) -> Any:
+        Counting.picked += 1
+        return super().__getitem__(index)
+
+
 # Threads: what waits for good must end, and cost little
 
 
@@ -198,8 +208,9 @@ class Patience:
 
     seconds = 3.0
 
-    def in_vain(self) -> None:
+    def in_vain(self) -> bool:
         self.seconds = max(self.seconds / 2, 0.5)
+        return False
 
     def ended(self, thread: threading.Thread) -> bool:
         thread.join(self.seconds)
@@ -248,3 +259,39 @@ def left_running(before: Iterable[threading.Thread]) -> int:
 def pause() -> None:
     """Time in which a thread that is not held back would go on."""
     threading.Event().wait(0.05)
+
+
+class Source:
+    """An iterator over the numbers below `count`; notes which threads ask, and others can wait until it made some.
+
+    Args:
+        fails: the one that cannot be made.
+        slow: whether each takes 10 ms.
+    """
+
+    def __init__(self, count: int, fails: int | None = None, slow: bool = False) -> None:
+        self.count, self.fails, self.slow = count, fails, slow
+        self.made, self.threads, self.more = 0, set(), threading.Condition()
+
+    def __repr__(self) -> str:
+        return f"Source({self.count}, fails={self.fails}, slow={self.slow})"
+
+    def __iter__(self) -> Iterator[int]:
+        return self
+
+    def __next__(self) -> int:
+        if self.slow:
+            threading.Event().wait(0.01)
+        with self.more:
+            self.threads.add(threading.current_thread())
+            if self.made == self.fails:  # an error that cannot be made from a text alone
+                raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "sample 417 is damaged")
+            if self.made == self.count:
+                raise StopIteration
+            self.made += 1
+            self.more.notify_all()
+            return self.made - 1
+
+    def has_made(self, number: int) -> bool:
+        with self.more:
+            return self.more.wait_for(lambda: self.made >= number, patience.seconds) or patience.in_vain()
