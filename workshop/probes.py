@@ -6,6 +6,7 @@ import functools
 import gc
 import sys
 import threading
+import traceback
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -206,10 +207,10 @@ class Counting(np.ndarray):
 class Patience:
     """Seconds to wait for what takes hardly any time. After a wait in vain there is less of it."""
 
-    seconds = 3.0
+    seconds, least = 3.0, 0.5
 
     def in_vain(self) -> bool:
-        self.seconds = max(self.seconds / 2, 0.5)
+        self.seconds = max(self.seconds / 2, self.least)
         return False
 
     def ended(self, thread: threading.Thread) -> bool:
@@ -225,24 +226,29 @@ patience = Patience()
 def in_time(check: Callable[..., None]) -> Callable[..., None]:
     """The same check in a thread of its own: if that waits for good, it fails, and what comes after it is judged too.
 
-    Threads that it starts end before it does, so that what they call is noted for it, and not for the next one.
+    Threads that it starts are given time to end, so that what they call is noted for it, and not for the next one.
     """
 
     @functools.wraps(check)
     def limited(*arguments: Any) -> None:
         errors: list[BaseException] = []
+        counted = [(count.checks, count.given)]
 
         def run() -> None:
+            count.checks, count.given = counted[0]
             try:
                 check(*arguments)
             except BaseException as error:
+                traceback.clear_frames(error.__traceback__)  # or the generators in them would stay open
                 errors.append(error)
+            counted.append((count.checks, count.given))
 
         before = threading.enumerate()
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
         expected = "a batch, an error, or the word that there are no more"
         holds(patience.ended(thread), expected, "it waits, and nothing comes")
+        count.checks, count.given = counted[-1]
         left_running(before)
         if errors:
             raise errors[0]
