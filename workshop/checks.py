@@ -8,8 +8,8 @@ needs the door, gradients or memory stands in `workshop/probes.py`.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -34,8 +34,14 @@ class CheckFailed(AssertionError):
         self.lines, self.seen, self.number = list(lines), observation(seen), count.checks
 
 
-# What runs now: how many checks were begun in this test or case, and what a case was given.
-count = SimpleNamespace(checks=0, given="")
+class Count(threading.local):
+    """What runs now, in each thread: how many checks were begun in this test or case, and what a case was given."""
+
+    checks = 0
+    given = ""
+
+
+count = Count()
 
 
 def exercise(symbol: str, says: str = "") -> pytest.MarkDecorator:
