@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import statistics
 import sys
 import threading
+import timeit
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -175,3 +177,13 @@ def unwatched() -> Iterator[None]:
     finally:
         sys.settrace(before)
         threading.settrace(before_in_threads)
+
+
+# Speed
+
+
+def speed_up(slow: Callable[[], Any], fast: Callable[[], Any], rounds: int = 3) -> float:
+    """How many times as fast `fast` is as `slow`: the median of so many rounds, unwatched."""
+    with unwatched():
+        ratios = [timeit.timeit(slow, number=1) / (timeit.timeit(fast, number=3) / 3) for _ in range(rounds)]
+    return statistics.median(ratios)
