@@ -365,9 +365,9 @@ def counting() -> Iterator[list[Any]]:
     """A backend that convolves by the gate's own loops is in use, and notes the settings that it is asked for."""
     asked = []
 
-    def convolve(x: Array, weight: Array, *settings: Any) -> Array:
-        asked.append(settings)
-        return right_conv2d(x, weight, *settings).astype(np.result_type(x, weight))
+    def convolve(x: Array, weight: Array, stride: Any, padding: Any, groups: int) -> Array:
+        asked.append((stride, padding, groups))
+        return right_conv2d(x, weight, stride, padding, groups).astype(np.result_type(x, weight))
 
     gradients = {name: globals()[f"right_{name}"] for name in ("conv2d_input_gradient", "conv2d_weight_gradient")}
     before = set_backend(SimpleNamespace(conv2d=convolve, matmul=np.matmul, **gradients))
@@ -704,7 +704,6 @@ def remembered(momentum: float, mean: list[float], var: list[float], count: int)
 
     def check(e: Expression) -> None:
         layer, expected = e(), [np.zeros(2), np.ones(2)]
-        tensors = layer.running_mean, layer.running_var
         for batch in (1, 2):
             new = [np.array(mean, f4) * batch, np.array(var, f4) * batch]
             given = f"{e.given}, batch {batch}: remember({new[0]}, {new[1]}, count={count})"
@@ -713,10 +712,16 @@ def remembered(momentum: float, mean: list[float], var: list[float], count: int)
             expected = [(1 - momentum) * old + momentum * each for old, each in zip(expected, unbiased)]
             close(layer.running_mean, expected[0], "running_mean", given, 1e-6, f4)
             close(layer.running_var, expected[1], "running_var", given, 1e-6, f4)
-        same = layer.running_mean is tensors[0] and layer.running_var is tensors[1]
-        holds(same, "running_mean and running_var are the Tensors that they were", "others", e.given)
 
     return look.case(check, f"BatchNorm2d(2, momentum={momentum})")
+
+
+def same_tensors(e: Expression) -> None:
+    layer = e()
+    tensors = layer.running_mean, layer.running_var
+    layer.remember(np.ones(2, f4), np.ones(2, f4), 2)
+    same = layer.running_mean is tensors[0] and layer.running_var is tensors[1]
+    holds(same, "running_mean and running_var are the Tensors that they were", "others", e.given)
 
 
 FEW = numbers(3, 2, 2, 4) * 3 + 2
@@ -758,6 +763,7 @@ test_normalisation = table(
     remembered(0.1, [10.0, 20.0], [2.0, 8.0], 5),
     remembered(0.25, [-4.0, 4.0], [6.0, 1.0], 2),
     remembered(1.0, [3.0, 5.0], [6.0, 1.0], 100),
+    look.case(same_tensors, "BatchNorm2d(2)"),
     *norm_rules("to_parameters", "Σ G x̂ and Σ G, over samples and places"),
     *norm_rules("to_input", "the gradient of x, also through mean and variance"),
     *(slopes("BatchNorm2d(2)", *shape) for shape in ((2, 2, 2, 2), (3, 2, 1, 2))),
