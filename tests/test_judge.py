@@ -78,8 +78,9 @@ def test_a_crash_costs_its_own_tests_alone() -> None:
 def test_a_judge_ends_with_its_parent() -> None:
     """Killed with a judge in an endless loop, the parent leaves nothing behind."""
     code = (
-        "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', 'import workshop.judge as j, time; "
-        "j.die_with_parent(); print(1, flush=True)\\nwhile True: pass'], stdin=subprocess.PIPE, stdout=subprocess.PIPE); "
+        "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', 'import workshop.judge as j; "
+        "j.die_with_parent(); print(1, flush=True)\\nwhile True: pass'], stdin=subprocess.PIPE, "
+        "stdout=subprocess.PIPE); "
         "p.stdout.readline(); print(p.pid, flush=True); sys.stdin.read()"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)

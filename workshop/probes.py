@@ -26,7 +26,7 @@ def numbers(*shape: int, seed: int = 0) -> np.ndarray:
 
 def positive(*shape: int, seed: int = 0) -> np.ndarray:
     """Numbers of at least 0.2, for logarithms and roots."""
-    return np.abs(numbers(*shape, seed=seed)) + 0.2
+    return np.asarray(np.abs(numbers(*shape, seed=seed)) + 0.2)  # NumPy makes a scalar of a sum of shape ()
 
 
 def leaf(values: Any, dtype: Any = np.float64) -> Any:
@@ -89,7 +89,6 @@ def through_door(
     """`function` returns its result through `result_of`, as operation `op` made from `inputs`, saving `saved`.
 
     Without it nothing could remember the operation, and stage 05 would find no way back through it.
-    `inputs` must require gradients.
     """
     expected = f'a result that is made by result_of("{op}", …)'
     name, sources, keep = at_the_door(function, given, op)
@@ -108,12 +107,14 @@ def at_the_door(
     function: Callable[[], Any], given: str = "", op: str = "…"
 ) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
     """The name, the inputs and the saved values of the operation by which `function` came to its result."""
+    from tinytorch.core.door import watch
     from tinytorch.core.tensor import plug_in
 
     calls: list[tuple[Any, ...]] = []
-    before = plug_in(SimpleNamespace(record=lambda *call: calls.append(call)))
+    before = plug_in(SimpleNamespace(record=lambda *call: None))  # the tape itself is not what is looked at
     try:
-        result = function()
+        with watch(lambda *call: calls.append(call)):  # told of results without inputs, or of other ones, too
+            result = function()
     finally:
         plug_in(before)
     count.checks += 1
