@@ -248,6 +248,13 @@ def test_picks_are_counted() -> None:
     assert probes.Counting.picked == 2
 
 
+def test_a_speed_up_is_the_median_of_its_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One round that is disturbed decides nothing; the fast one is timed three times in a round."""
+    seconds = iter([8.0, 3.0, 100.0, 3.0, 6.0, 3.0])
+    monkeypatch.setattr(probes.timeit, "timeit", lambda action, number: next(seconds))
+    assert probes.speed_up(lambda: None, lambda: None) == 8.0
+
+
 # Tables
 
 

@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
+from workshop.author.mistakes import Bench
+from workshop.course import load_course
+
 START = """
 import json, sys
 import numpy as np
@@ -308,3 +311,15 @@ print(json.dumps([bool(same), bool(forked), error]))
 def test_errors_are_sentences(code: str, words: list[str]) -> None:
     said = in_reference(f"try:\n    {code}\nexcept ValueError as error:\n    print(json.dumps(str(error)))\n")
     assert not [word for word in words if word not in said], said
+
+
+def test_the_gate_names_the_gradient_that_is_wrong() -> None:
+    course = load_course(ROOT)
+    bench = Bench(course, course.stage(9), ROOT)
+    path = "tinytorch/core/spatial.py"
+    files = bench.source | {path: bench.source[path].replace("return d_x, d_weight, ", "return d_x, d_weight * 2, ")}
+    assert files != bench.source
+    verdict = bench.judge(files, "Conv2d.forward")
+    lines = [line for test in verdict.tests for failure in test.failures for line in failure["lines"]]
+    assert any(line.startswith("expected  weight.grad") for line in lines), lines
+    assert not any("x.grad" in line for line in lines)
