@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -101,3 +102,24 @@ def test_whole_numbers(tt: ModuleType, wrong: Any, error: type[Exception]) -> No
 def test_a_batch_of_a_seed_that_is_none(tt: ModuleType) -> None:
     data = tt.TensorDataset(tt.Tensor(np.zeros((4, 2))))
     assert tt.DataLoader(data, 2).seed is None
+
+
+def test_mnist_takes_files_from_a_folder(tt: ModuleType, tmp_path: Path) -> None:
+    images, labels = np.arange(3 * 784).astype(np.uint8).reshape(3, 28, 28), np.array([3, 1, 2], np.uint8)
+    for name, array in (("train-images-idx3", images), ("train-labels-idx1", labels)):
+        shape = b"".join(n.to_bytes(4, "big") for n in array.shape)
+        (tmp_path / f"{name}-ubyte").write_bytes(bytes([0, 0, 8, array.ndim]) + shape + array.tobytes())
+    data = tt.MNIST(folder=str(tmp_path))
+    assert data.images.dtype == np.uint8 and np.array_equal(data.images, images[:, None])
+    assert data.labels.dtype == np.int64 and data.labels.tolist() == [3, 1, 2]
+
+
+def test_cifar10_takes_five_files_to_train_with_in_their_order_and_one_for_the_test(
+    tt: ModuleType, tmp_path: Path
+) -> None:
+    for label, name in enumerate([*(f"data_batch_{n}" for n in (1, 2, 3, 4, 5)), "test_batch"]):
+        (tmp_path / f"{name}.bin").write_bytes(bytes([label, *range(256)] + [label] * 2816))
+    train, test = (tt.CIFAR10(train=train, folder=tmp_path) for train in (True, False))
+    assert train.labels.tolist() == [0, 1, 2, 3, 4] and test.labels.tolist() == [5]
+    assert train.images.shape == (5, 3, 32, 32) and train.images[:, 0, 0, 9].tolist() == [9] * 5
+    assert train.images[:, 2, 31, 31].tolist() == [0, 1, 2, 3, 4]

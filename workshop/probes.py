@@ -279,7 +279,7 @@ def left_running(before: Iterable[threading.Thread]) -> int:
 
 def pause() -> None:
     """Time in which a thread that is not held back would go on."""
-    threading.Event().wait(0.05)
+    threading.Event().wait(0.03)
 
 
 class Source:
