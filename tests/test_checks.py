@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import threading
 import tracemalloc
 from collections.abc import Callable
 
@@ -69,6 +70,15 @@ def test_two_numbers_that_differ_look_different() -> None:
 def test_nothing_is_told_as_a_forgotten_return() -> None:
     for check in (lambda: checks.close(None, [1.0], "x"), lambda: probes.through_door(lambda: None, "Add", ())):
         assert "returned nothing" in "\n".join(lines_of(check))
+
+
+def test_no_error_is_no_forgotten_return() -> None:
+    """Whoever calls `y.backward()` in vain is not asked for a `return`."""
+    assert lines_of(lambda: checks.raises(ValueError, lambda: None, "y.backward()")) == [
+        "given     y.backward()",
+        "expected  a ValueError",
+        "got       no error",
+    ]
 
 
 def test_a_ratio_says_that_it_is_one() -> None:
@@ -149,6 +159,95 @@ def test_garbage_from_before_is_not_counted() -> None:
     assert 1.1 * 10**6 < peak < 1.2 * 10**6 and 0.99 * 10**5 < kept < 1.1 * 10**5
 
 
+def test_tracing_is_asked_for_and_left_as_it_was() -> None:
+    assert probes.traces_after(tracemalloc.start, False) and not probes.traces_after(tracemalloc.stop, True)
+    assert probes.traces_after(lambda: None, True) and not probes.traces_after(lambda: None, False)
+    assert not tracemalloc.is_tracing()
+    with pytest.raises(ZeroDivisionError):
+        probes.traces_after(lambda: tracemalloc.start() or 1 / 0, False)
+    assert not tracemalloc.is_tracing()
+
+
+# Threads
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes.patience, "seconds", 0.05)
+    monkeypatch.setattr(probes.patience, "least", 0.05)
+
+
+def test_what_waits_for_good_fails_and_later_checks_count_anew(impatient: None) -> None:
+    """A thread that goes on after its time was over disturbs neither the number nor the words of the next failure."""
+    free, done = threading.Event(), threading.Event()
+
+    @probes.in_time
+    def waits() -> None:
+        free.wait()
+        checks.count.checks, checks.count.given = 9, "stale"
+        done.set()
+
+    checks.count.checks = 0
+    assert lines_of(waits)[-1] == "got       it waits, and nothing comes"
+    free.set()
+    assert done.wait(5)
+    checks.count.checks, checks.count.given = 0, "x"
+    with pytest.raises(checks.CheckFailed) as failed:
+        probes.in_time(lambda: checks.equal(1, 2, "one"))()
+    assert failed.value.number == 1 and failed.value.lines[0] == "given     x"
+    checks.count.given = ""
+
+
+def test_a_thread_started_in_time_ends_before_the_check_does() -> None:
+    """Also one that waits for a generator in the frames of an error to be closed."""
+    ended = []
+
+    def items():
+        free = threading.Event()
+        thread = threading.Thread(target=lambda: (free.wait(), pause(), ended.append(True)))
+        thread.start()
+        try:
+            yield 1
+        finally:
+            free.set()
+
+    def fails() -> None:
+        kept = items()
+        checks.equal(next(kept), 2, "the first item")
+
+    pause = probes.pause
+    assert lines_of(probes.in_time(fails)) == ["expected  the first item = 2", "got       1"]
+    assert ended == [True]
+
+
+def test_left_running_counts_what_does_not_end(impatient: None) -> None:
+    before, free = threading.enumerate(), threading.Event()
+    thread = threading.Thread(target=free.wait, daemon=True)
+    thread.start()
+    assert probes.left_running(before) == 1
+    free.set()
+    thread.join()
+    assert probes.left_running(before) == 0
+
+
+def test_a_source_says_who_asks_and_how_far_it_is(impatient: None) -> None:
+    source = probes.Source(3)
+    assert source.has_made(0) and not source.has_made(1)
+    thread = threading.Thread(target=lambda: next(source))
+    thread.start()
+    assert source.has_made(1) and source.threads == {thread}
+    assert list(source) == [1, 2] and source.made == 3
+    with pytest.raises(UnicodeDecodeError, match="sample 417 is damaged"):
+        list(probes.Source(3, fails=2))
+
+
+def test_picks_are_counted() -> None:
+    array = np.arange(6).view(probes.Counting)
+    probes.Counting.picked = 0
+    array[[1, 2]], array[3]
+    assert probes.Counting.picked == 2
+
+
 def test_a_speed_up_is_the_median_of_its_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """One round that is disturbed decides nothing; the fast one is timed three times in a round."""
     seconds = iter([8.0, 3.0, 100.0, 3.0, 6.0, 3.0])
@@ -177,6 +276,10 @@ def test_positive_numbers_are_arrays_in_every_shape() -> None:
     """A NumPy scalar among a case's letters would stay one, where a Tensor is meant."""
     for shape in ((), (2,), (2, 3)):
         assert isinstance(probes.positive(*shape), np.ndarray) and probes.positive(*shape).shape == shape
+
+
+def test_a_row_is_what_a_table_takes() -> None:
+    assert tables.row("Tensor.sum", "what must hold")(1, 2) == ("Tensor.sum", "what must hold", 1, 2)
 
 
 def test_an_expression_is_what_the_message_shows(reference_package: None) -> None:

@@ -8,8 +8,8 @@ needs the door, gradients or memory stands in `workshop/probes.py`.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -34,8 +34,14 @@ class CheckFailed(AssertionError):
         self.lines, self.seen, self.number = list(lines), observation(seen), count.checks
 
 
-# What runs now: how many checks were begun in this test or case, and what a case was given.
-count = SimpleNamespace(checks=0, given="")
+class Count(threading.local):
+    """What runs now, in each thread: how many checks were begun in this test or case, and what a case was given."""
+
+    checks = 0
+    given = ""
+
+
+count = Count()
 
 
 def exercise(symbol: str, says: str = "") -> pytest.MarkDecorator:
@@ -115,7 +121,8 @@ def raises(kinds: Any, action: Callable[[], Any], given: str, mentions: Sequence
         return error
     except Exception as error:
         raise CheckFailed(_lines(given, f"a {names}", f"{type(error).__name__}: {error}"), error) from None
-    raise CheckFailed(_lines(given, f"a {names}", f"no error, but {_show(result)}"), {"no error": observation(result)})
+    got = "no error" if result is None else f"no error, but {_show(result)}"
+    raise CheckFailed(_lines(given, f"a {names}", got), {"no error": observation(result)})
 
 
 def plain(value: Any) -> Any:

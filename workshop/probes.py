@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import statistics
 import sys
 import threading
 import timeit
+import traceback
 import tracemalloc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from workshop.checks import NOTHING, CheckFailed, close, count, plain
+from workshop.checks import NOTHING, CheckFailed, close, count, holds, plain
 
 
 def numbers(*shape: int, seed: int = 0) -> np.ndarray:
@@ -57,14 +59,26 @@ def gradients_match(
         arrays: the values to differentiate at; kept away from kinks by the caller.
         names: a name per array, for the message.
     """
-    from tinytorch import Tensor
-
     arrays = tuple(np.array(array, dtype=np.float64) for array in arrays)
     tensors = [leaf(array) for array in arrays]
     result = function(*tensors)
-    random, shape = np.random.default_rng(7), np.shape(plain(result))
-    upstream = random.uniform(0.5, 2, shape) * random.choice([-1.0, 1.0], shape)
+    upstream = random_gradient(np.shape(plain(result)))
     result.backward(upstream)
+    for name, tensor, expected in zip(names, tensors, differences(function, arrays, upstream, eps)):
+        close(tensor.grad, expected, f"{name}.grad (central differences)", given, tolerance, dtype=np.float64)
+
+
+def random_gradient(shape: tuple[int, ...]) -> np.ndarray:
+    """A gradient of size 0.5 to 2 and either sign in each element, the same one each time."""
+    random = np.random.default_rng(7)
+    return random.uniform(0.5, 2, shape) * random.choice([-1.0, 1.0], shape)
+
+
+def differences(
+    function: Callable[..., Any], arrays: Sequence[np.ndarray], upstream: np.ndarray, eps: float = 1e-5
+) -> Iterator[np.ndarray]:
+    """For each of `arrays` the gradient of `function`'s result times `upstream`, by central differences."""
+    from tinytorch import Tensor
 
     def value(*values: np.ndarray) -> float:
         return float(np.sum(plain(function(*map(Tensor, values))) * upstream))
@@ -75,9 +89,9 @@ def gradients_match(
             step = np.zeros_like(array)
             step[index] = eps
             ends = (value(*arrays[:position], array + sign * step, *arrays[position + 1 :]) for sign in (1, -1))
-            expected[index] = (next(ends) - next(ends)) / (2 * eps)
-        what = f"{names[position]}.grad (central differences)"
-        close(tensors[position].grad, expected, what, given, tolerance, dtype=np.float64)
+            with unwatched():
+                expected[index] = (next(ends) - next(ends)) / (2 * eps)
+        yield expected
 
 
 # The door
@@ -178,6 +192,130 @@ def unwatched() -> Iterator[None]:
     finally:
         sys.settrace(before)
         threading.settrace(before_in_threads)
+
+
+def traces_after(action: Callable[[], Any], before: bool) -> bool:
+    """Whether tracemalloc runs after `action`, if it did, or did not, `before`; then it is as it was at first."""
+    first = tracemalloc.is_tracing()
+    (tracemalloc.start if before else tracemalloc.stop)()
+    try:
+        action()
+    finally:
+        after = tracemalloc.is_tracing()
+        (tracemalloc.start if first else tracemalloc.stop)()
+    return after
+
+
+class Counting(np.ndarray):
+    """An array, as `x.view(Counting)`, that counts how often something is picked out of one: in `Counting.picked`."""
+
+    picked = 0
+
+    def __getitem__(self, index: Any) -> Any:
+        Counting.picked += 1
+        return super().__getitem__(index)
+
+
+# Threads: what waits for good must end, and cost little
+
+
+class Patience:
+    """Seconds to wait for what takes hardly any time. After a wait in vain there is less of it."""
+
+    seconds, least = 3.0, 0.5
+
+    def in_vain(self) -> bool:
+        self.seconds = max(self.seconds / 2, self.least)
+        return False
+
+    def ended(self, thread: threading.Thread) -> bool:
+        thread.join(self.seconds)
+        if thread.is_alive():
+            self.in_vain()
+        return not thread.is_alive()
+
+
+patience = Patience()
+
+
+def in_time(check: Callable[..., None]) -> Callable[..., None]:
+    """The same check in a thread of its own: if that waits for good, it fails, and what comes after it is judged too.
+
+    Threads that it starts are given time to end, so that what they call is noted for it, and not for the next one.
+    """
+
+    @functools.wraps(check)
+    def limited(*arguments: Any) -> None:
+        errors: list[BaseException] = []
+        counted = [(count.checks, count.given)]
+
+        def run() -> None:
+            count.checks, count.given = counted[0]
+            try:
+                check(*arguments)
+            except BaseException as error:
+                traceback.clear_frames(error.__traceback__)  # or the generators in them would stay open
+                errors.append(error)
+            counted.append((count.checks, count.given))
+
+        before = threading.enumerate()
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        expected = "a batch, an error, or the word that there are no more"
+        holds(patience.ended(thread), expected, "it waits, and nothing comes")
+        count.checks, count.given = counted[-1]
+        left_running(before)
+        if errors:
+            raise errors[0]
+
+    return limited
+
+
+def left_running(before: Iterable[threading.Thread]) -> int:
+    """How many threads are alive that were not there before, after some patience."""
+    new = [thread for thread in threading.enumerate() if thread not in before]
+    return sum(not patience.ended(thread) for thread in new if thread is not threading.current_thread())
+
+
+def pause() -> None:
+    """Time in which a thread that is not held back would go on."""
+    threading.Event().wait(0.05)
+
+
+class Source:
+    """An iterator over the numbers below `count`; notes which threads ask, and others can wait until it made some.
+
+    Args:
+        fails: the one that cannot be made.
+        slow: whether each takes 10 ms.
+    """
+
+    def __init__(self, count: int, fails: int | None = None, slow: bool = False) -> None:
+        self.count, self.fails, self.slow = count, fails, slow
+        self.made, self.threads, self.more = 0, set(), threading.Condition()
+
+    def __repr__(self) -> str:
+        return f"Source({self.count}, fails={self.fails}, slow={self.slow})"
+
+    def __iter__(self) -> Iterator[int]:
+        return self
+
+    def __next__(self) -> int:
+        if self.slow:
+            threading.Event().wait(0.01)
+        with self.more:
+            self.threads.add(threading.current_thread())
+            if self.made == self.fails:  # an error that cannot be made from a text alone
+                raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "sample 417 is damaged")
+            if self.made == self.count:
+                raise StopIteration
+            self.made += 1
+            self.more.notify_all()
+            return self.made - 1
+
+    def has_made(self, number: int) -> bool:
+        with self.more:
+            return self.more.wait_for(lambda: self.made >= number, patience.seconds) or patience.in_vain()
 
 
 # Speed
