@@ -159,182 +159,151 @@ def matrices(text: str, fold: bool = False) -> list[Case]:
 
 
 test_rules_of_arithmetic = table(
-    row("MulBackward.backward", "each factor gets the gradient times the other factor")(
-        look.case(answers, "x * y", 2.0, [10.0], [6.0], x=[3.0], y=[5.0]),
-        look.case(answers, "x * y", [2.0, 3.0], [8.0, 21.0], [10.0, 18.0], x=[5.0, 6.0], y=[4.0, 7.0]),
-        look.case(rule, "x * y", x=WIDE, y=OTHER),
-        look.case(rule, "x * y", x=3.0, y=5.0),
-    ),
-    row("DivBackward.backward", "d(a / b) = da / b - a db / b²")(
-        look.case(answers, "x / y", 4.0, [2.0], [-3.0], x=[3.0], y=[2.0]),
-        look.case(answers, "x / y", [2.0, 3.0], [0.5, 0.6], [-0.75, -0.72], x=[6.0, 6.0], y=[4.0, 5.0]),
-        look.case(rule, "x / y", x=WIDE, y=OTHER),
-        look.case(rule, "x / y", x=3.0, y=-0.5),
-    ),
-    row("PowBackward.backward", "base and exponent get their gradients")(
-        look.case(answers, "x ** 3", 10.0, [120.0], x=[2.0]),
-        look.case(answers, "x ** y", 10.0, [120.0], [80 * np.log(2)], x=[2.0], y=[3.0]),
-        look.case(rule, "x ** y", x=positive(2, 3), y=OTHER),
-        *rules("x ** 1; x ** 2; x ** 3; x ** -1; x ** -2", x=[-2.0, -0.5, 1.5]),
-        look.case(rule, "2 ** x", x=[-1.0, 0.0, 3.0]),
-    ),
-    row("PowBackward.backward", "at 0 there are limits, where PyTorch has them too; x ** 0 has gradient 0 for every x")(
-        *(look.case(answers, f"x ** {n}", 5.0, [right], x=[0.0]) for n, right in ((2, 0.0), (1, 5.0), (0, 0.0))),
-        look.case(answers, "x ** 0", 5.0, [0.0] * 4, x=[np.inf, -np.inf, np.nan, 2.0]),
-        look.case(answers, "x ** y", 5.0, [0.0, 0.0, 10.0], [0.0, 0.0, 0.0], x=[0.0, 0.0, 1.0], y=[2.0, 0.0, 2.0]),
-        look.case(answers, "x ** y", 5.0, [-np.inf], [-np.inf], x=[0.0], y=[-1.0]),
-    ),
-    row("PowBackward.backward", "an exponent that nobody asks about is answered with None")(
-        look.case(answers, "x ** y", 5.0, [-20.0], ..., x=[-2.0], y=[2.0]),
-        look.case(answers, "x ** y", 5.0, [-12.0], ..., x=[-1.2], y=[2.0]),
-    ),
-    row("MatmulBackward.backward", "both matrices get their gradients")(
-        look.case(answers, "x @ y", [[1, 0], [0, 10]], [[5, 7], [60, 80]], [[1, 30], [2, 40]], x=A, y=B),
-        *matrices("(2, 3) (3, 4); (1, 3) (3, 1); (3, 3) (3, 3); (1, 1) (1, 1); (2, 0) (0, 3)"),
-    ),
-    row("MatmulBackward.backward", "batches go matrix by matrix")(
-        *matrices("(2, 2, 2) (2, 2, 2); (3, 2, 3) (3, 3, 4); (2, 3, 1, 4) (2, 3, 4, 2)"),
-        *matrices("(3, 2, 3) (3, 4); (2, 3) (2, 3, 4); (3, 4, 2) (1, 2, 1); (1, 2, 3) (4, 3, 2)", fold=True),
-    ),
-    row("MatmulBackward.backward", "a vector is a row on the left, a column on the right, for every matrix of a batch")(
-        *matrices("(3,) (3,); (3,) (3, 4); (2, 3) (3,); (3,) (3, 3); (3, 3) (3,)"),
-        *matrices("(3,) (2, 3, 4); (4, 2, 3) (3,)", fold=True),
-    ),
-    row("MatmulBackward.backward", "an operand that nobody asks about is answered with None, and costs nothing")(
-        look.case(answers, "x @ y", 1.0, ..., [[4.0, 4.0], [6.0, 6.0]], x=A, y=B),
-        look.case(answers, "x @ y", 1.0, [[11.0, 15.0], [11.0, 15.0]], ..., x=A, y=B),
-        look.case(answers, "x @ y", 1.0, ..., [[2.0, 2.0], [3.0, 3.0]], x=[2.0, 3.0], y=A),
-        look.case(answers, "x @ y", 1.0, [[2.0, 3.0], [2.0, 3.0]], ..., x=A, y=[2.0, 3.0]),
-    ),
-    row("MatmulBackward.backward", "every product comes from the backend in use")(
-        look.case(products, "x @ y", True, True, x=WIDE, y=numbers(3, 4)),
-        look.case(products, "x @ y", True, True, x=numbers(3, 4, 2), y=numbers(1, 2, 1)),
-        look.case(products, "x @ y", True, True, x=numbers(3), y=numbers(3, 4)),
-        look.case(products, "x @ y", True, False, x=WIDE, y=numbers(3, 4)),
-        look.case(products, "x @ y", False, True, x=WIDE, y=numbers(3, 4)),
-    ),
+    ("MulBackward.backward", "each factor gets the gradient times the other factor"),
+    look.case(answers, "x * y", 2.0, [10.0], [6.0], x=[3.0], y=[5.0]),
+    look.case(answers, "x * y", [2.0, 3.0], [8.0, 21.0], [10.0, 18.0], x=[5.0, 6.0], y=[4.0, 7.0]),
+    look.case(rule, "x * y", x=WIDE, y=OTHER),
+    look.case(rule, "x * y", x=3.0, y=5.0),
+    ("DivBackward.backward", "d(a / b) = da / b - a db / b²"),
+    look.case(answers, "x / y", 4.0, [2.0], [-3.0], x=[3.0], y=[2.0]),
+    look.case(answers, "x / y", [2.0, 3.0], [0.5, 0.6], [-0.75, -0.72], x=[6.0, 6.0], y=[4.0, 5.0]),
+    look.case(rule, "x / y", x=WIDE, y=OTHER),
+    look.case(rule, "x / y", x=3.0, y=-0.5),
+    ("PowBackward.backward", "base and exponent get their gradients"),
+    look.case(answers, "x ** 3", 10.0, [120.0], x=[2.0]),
+    look.case(answers, "x ** y", 10.0, [120.0], [80 * np.log(2)], x=[2.0], y=[3.0]),
+    look.case(rule, "x ** y", x=positive(2, 3), y=OTHER),
+    *rules("x ** 1; x ** 2; x ** 3; x ** -1; x ** -2", x=[-2.0, -0.5, 1.5]),
+    look.case(rule, "2 ** x", x=[-1.0, 0.0, 3.0]),
+    ("PowBackward.backward", "at 0 there are limits, where PyTorch has them too; x ** 0 has gradient 0 for every x"),
+    *(look.case(answers, f"x ** {n}", 5.0, [right], x=[0.0]) for n, right in ((2, 0.0), (1, 5.0), (0, 0.0))),
+    look.case(answers, "x ** 0", 5.0, [0.0] * 4, x=[np.inf, -np.inf, np.nan, 2.0]),
+    look.case(answers, "x ** y", 5.0, [0.0, 0.0, 10.0], [0.0, 0.0, 0.0], x=[0.0, 0.0, 1.0], y=[2.0, 0.0, 2.0]),
+    look.case(answers, "x ** y", 5.0, [-np.inf], [-np.inf], x=[0.0], y=[-1.0]),
+    ("PowBackward.backward", "an exponent that nobody asks about is answered with None"),
+    look.case(answers, "x ** y", 5.0, [-20.0], ..., x=[-2.0], y=[2.0]),
+    look.case(answers, "x ** y", 5.0, [-12.0], ..., x=[-1.2], y=[2.0]),
+    ("MatmulBackward.backward", "both matrices get their gradients"),
+    look.case(answers, "x @ y", [[1, 0], [0, 10]], [[5, 7], [60, 80]], [[1, 30], [2, 40]], x=A, y=B),
+    *matrices("(2, 3) (3, 4); (1, 3) (3, 1); (3, 3) (3, 3); (1, 1) (1, 1); (2, 0) (0, 3)"),
+    ("MatmulBackward.backward", "batches go matrix by matrix"),
+    *matrices("(2, 2, 2) (2, 2, 2); (3, 2, 3) (3, 3, 4); (2, 3, 1, 4) (2, 3, 4, 2)"),
+    *matrices("(3, 2, 3) (3, 4); (2, 3) (2, 3, 4); (3, 4, 2) (1, 2, 1); (1, 2, 3) (4, 3, 2)", fold=True),
+    ("MatmulBackward.backward", "a vector is a row on the left, a column on the right, for every matrix of a batch"),
+    *matrices("(3,) (3,); (3,) (3, 4); (2, 3) (3,); (3,) (3, 3); (3, 3) (3,)"),
+    *matrices("(3,) (2, 3, 4); (4, 2, 3) (3,)", fold=True),
+    ("MatmulBackward.backward", "an operand that nobody asks about is answered with None, and costs nothing"),
+    look.case(answers, "x @ y", 1.0, ..., [[4.0, 4.0], [6.0, 6.0]], x=A, y=B),
+    look.case(answers, "x @ y", 1.0, [[11.0, 15.0], [11.0, 15.0]], ..., x=A, y=B),
+    look.case(answers, "x @ y", 1.0, ..., [[2.0, 2.0], [3.0, 3.0]], x=[2.0, 3.0], y=A),
+    look.case(answers, "x @ y", 1.0, [[2.0, 3.0], [2.0, 3.0]], ..., x=A, y=[2.0, 3.0]),
+    ("MatmulBackward.backward", "every product comes from the backend in use"),
+    look.case(products, "x @ y", True, True, x=WIDE, y=numbers(3, 4)),
+    look.case(products, "x @ y", True, True, x=numbers(3, 4, 2), y=numbers(1, 2, 1)),
+    look.case(products, "x @ y", True, True, x=numbers(3), y=numbers(3, 4)),
+    look.case(products, "x @ y", True, False, x=WIDE, y=numbers(3, 4)),
+    look.case(products, "x @ y", False, True, x=WIDE, y=numbers(3, 4)),
 )
 
 
 test_rules_of_shapes = table(
-    row("ReshapeBackward.backward", "the gradient comes back in the input's shape, in row-major order")(
-        look.case(answers, "x.reshape(4)", [1.0, 2.0, 3.0, 4.0], A, x=B),
-        look.case(answers, "x.reshape((1, 2))", [[3.0, 4.0]], [3.0, 4.0], x=[1.0, 2.0]),
-        look.case(rule, "x.reshape((3, 2))", x=WIDE),
-        look.case(rule, "x.reshape((2, 3))", x=numbers(6)),
-        look.case(rule, "x.reshape(())", x=numbers(1)),
-        look.case(rule, "x.reshape((3, 0))", x=numbers(0, 3)),
-    ),
-    row("TransposeBackward.backward", "the gradient's axes are exchanged back")(
-        look.case(answers, "x.transpose(0, 1)", [[1.0, 3.0], [2.0, 4.0]], A, x=B),
-        *rules("x.transpose(0, 1); x.transpose(1, 2); x.transpose(-1, 0); x.transpose(-2, -1)", x=CUBE),
-    ),
-    row("IndexBackward.backward", "the gradient goes where the elements came from, and zero elsewhere")(
-        look.case(answers, "x[1:]", [5.0, 7.0], [0.0, 5.0, 7.0], x=[1.0, 2.0, 3.0]),
-        *rules(PLACES, x=numbers(3, 3)),
-    ),
-    row("IndexBackward.backward", "an element that was taken twice gets both gradients")(
-        look.case(answers, "x[[0, 0, 2]]", [1.0, 10.0, 100.0], [11.0, 0.0, 100.0], x=[1.0, 2.0, 3.0]),
-        *rules(TWICE, x=WIDE),
-        *rules("x[CELLS]; x[Tensor([1, 1, 0])]; x[:, Tensor([1, 0, 1])]", x=numbers(3, 2)),
-    ),
-    row("SumBackward.backward", "every element of a sum gets the whole gradient of its sum")(
-        look.case(answers, "x.sum(axis=1)", [10.0, 20.0], [[10.0, 10.0], [20.0, 20.0]], x=A),
-        *rules(AXES.format("sum"), x=CUBE),
-        look.case(rule, "x.sum(axis=0)", x=numbers(0, 3)),
-        look.case(rule, "x.sum()", x=3.0),
-    ),
-    row("MaxBackward.backward", "the largest element gets the gradient; what equal ones get adds up to what came")(
-        look.case(answers, "x.max(axis=1)", [10.0, 20.0], [[0.0, 10.0], [0.0, 20.0]], x=A),
-        *rules(AXES.format("max"), x=CUBE),
-        look.case(rule, "x.max()", x=3.0),
-        look.case(shared, "x.max(axis=1)", [1.0, 10.0, 100.0], x=TIES),
-        look.case(shared, "x.max()", 6.0, x=[2.0, 7.0, 7.0, 7.0]),
-    ),
+    ("ReshapeBackward.backward", "the gradient comes back in the input's shape, in row-major order"),
+    look.case(answers, "x.reshape(4)", [1.0, 2.0, 3.0, 4.0], A, x=B),
+    look.case(answers, "x.reshape((1, 2))", [[3.0, 4.0]], [3.0, 4.0], x=[1.0, 2.0]),
+    look.case(rule, "x.reshape((3, 2))", x=WIDE),
+    look.case(rule, "x.reshape((2, 3))", x=numbers(6)),
+    look.case(rule, "x.reshape(())", x=numbers(1)),
+    look.case(rule, "x.reshape((3, 0))", x=numbers(0, 3)),
+    ("TransposeBackward.backward", "the gradient's axes are exchanged back"),
+    look.case(answers, "x.transpose(0, 1)", [[1.0, 3.0], [2.0, 4.0]], A, x=B),
+    *rules("x.transpose(0, 1); x.transpose(1, 2); x.transpose(-1, 0); x.transpose(-2, -1)", x=CUBE),
+    ("IndexBackward.backward", "the gradient goes where the elements came from, and zero elsewhere"),
+    look.case(answers, "x[1:]", [5.0, 7.0], [0.0, 5.0, 7.0], x=[1.0, 2.0, 3.0]),
+    *rules(PLACES, x=numbers(3, 3)),
+    ("IndexBackward.backward", "an element that was taken twice gets both gradients"),
+    look.case(answers, "x[[0, 0, 2]]", [1.0, 10.0, 100.0], [11.0, 0.0, 100.0], x=[1.0, 2.0, 3.0]),
+    *rules(TWICE, x=WIDE),
+    *rules("x[CELLS]; x[Tensor([1, 1, 0])]; x[:, Tensor([1, 0, 1])]", x=numbers(3, 2)),
+    ("SumBackward.backward", "every element of a sum gets the whole gradient of its sum"),
+    look.case(answers, "x.sum(axis=1)", [10.0, 20.0], [[10.0, 10.0], [20.0, 20.0]], x=A),
+    *rules(AXES.format("sum"), x=CUBE),
+    look.case(rule, "x.sum(axis=0)", x=numbers(0, 3)),
+    look.case(rule, "x.sum()", x=3.0),
+    ("MaxBackward.backward", "the largest element gets the gradient; what equal ones get adds up to what came"),
+    look.case(answers, "x.max(axis=1)", [10.0, 20.0], [[0.0, 10.0], [0.0, 20.0]], x=A),
+    *rules(AXES.format("max"), x=CUBE),
+    look.case(rule, "x.max()", x=3.0),
+    look.case(shared, "x.max(axis=1)", [1.0, 10.0, 100.0], x=TIES),
+    look.case(shared, "x.max()", 6.0, x=[2.0, 7.0, 7.0, 7.0]),
 )
 
 
 # How PyTorch handles certainty: torch.nn.functional.binary_cross_entropy divides by max(p (1 - p), 1e-12) too.
 test_rules_of_functions = table(
-    row("ExpBackward.backward", "d(eᵃ) = eᵃ da")(
-        look.case(answers, "x.exp()", [5.0, 3.0], [5.0 * np.e, 3.0 * np.e**2], x=[1.0, 2.0]),
-        look.case(rule, "x.exp()", x=WIDE),
-    ),
-    row("LogBackward.backward", "d(ln a) = da / a")(
-        look.case(answers, "x.log()", [6.0, 4.0], [3.0, 0.5], x=[2.0, 8.0]),
-        look.case(rule, "x.log()", x=positive(2, 3)),
-    ),
-    row("SigmoidBackward.backward", "dσ = σ (1 - σ) da")(
-        look.case(answers, "Sigmoid()(x)", 10.0, [2.5, 1.6], x=[0.0, np.log(4)]),
-        look.case(rule, "Sigmoid()(x)", x=WIDE * 3),
-        look.case(answers, "Sigmoid()(x)", 2.0, [0.0, 0.0], x=[-1000.0, 1000.0]),
-    ),
-    row("TanhBackward.backward", "d(tanh) = (1 - tanh²) da")(
-        look.case(answers, "Tanh()(x)", 25.0, [25.0, 16.0], x=[0.0, np.log(2)]),
-        look.case(rule, "Tanh()(x)", x=WIDE * 2),
-        look.case(answers, "Tanh()(x)", 2.0, [0.0, 0.0], x=[-1000.0, 1000.0]),
-    ),
-    row("ReLUBackward.backward", "the gradient passes where the input was positive, and not at 0")(
-        look.case(answers, "ReLU()(x)", [2.0, 3.0, -4.0, 5.0], [0.0, 0.0, -4.0, 5.0], x=[-2.0, 0.0, 0.5, 3.0]),
-        look.case(rule, "ReLU()(x)", x=WIDE),
-    ),
-    row("GELUBackward.backward", "the derivative of just the form that ran forward")(
-        *rules('GELU("none")(x); GELU("tanh")(x)', x=[[-3.0, -1.0, -0.3], [0.1, 0.7, 2.5]]),
-        look.case(answers, 'GELU("none")(x)', 4.0, [0.0, 2.0, 4.0], x=[-1000.0, 0.0, 1000.0]),
-        look.case(answers, 'GELU("tanh")(x)', 4.0, [0.0, 2.0, 4.0], x=[-1000.0, 0.0, 1000.0]),
-    ),
-    row("SoftmaxBackward.backward", "s (g - Σ g s), along the axis of the softmax")(
-        look.case(answers, "Softmax()(x)", [4.0, 0.0], [1.0, -1.0], x=[0.0, 0.0]),
-        *rules("Softmax(-1)(x); Softmax(0)(x); Softmax(1)(x)", x=CUBE),
-        look.case(rule, "Softmax()(x)", x=numbers(3, 3)),
-        look.case(rule, "Softmax()(x)", x=numbers(2, 1)),
-    ),
-    row("LogSoftmaxBackward.backward", "g - softmax Σ g, along the axis of the softmax")(
-        look.case(answers, "log_softmax(x)", [4.0, 0.0], [2.0, -2.0], x=[0.0, 0.0]),
-        *rules("log_softmax(x, -1); log_softmax(x, 0); log_softmax(x, 1)", x=CUBE),
-        look.case(rule, "log_softmax(x)", x=numbers(3, 3)),
-        look.case(answers, "log_softmax(x)", [1.0, 2.0], [1.0, -1.0], x=[0.0, 10000.0]),
-    ),
-    row("CrossEntropyBackward.backward", "(softmax - target probabilities) / batch, times the gradient that came")(
-        look.case(
-            answers, "CrossEntropyLoss()(x, np.array([0, 1]))", 100.0, [[-25, 25], [25, -25]], x=np.zeros((2, 2))
-        ),
-        *rules("CrossEntropyLoss()(x, PICKED); CrossEntropyLoss(0.2)(x, PICKED)", x=numbers(3, 4)),
-        look.case(rule, "CrossEntropyLoss()(x, np.array([3]))", x=numbers(1, 5)),
-        look.case(answers, "CrossEntropyLoss()(x, np.array([0]))", 3.0, [[-3.0, 3.0]], x=[[-1e4, 1e4]]),
-    ),
-    row(
+    ("ExpBackward.backward", "d(eᵃ) = eᵃ da"),
+    look.case(answers, "x.exp()", [5.0, 3.0], [5.0 * np.e, 3.0 * np.e**2], x=[1.0, 2.0]),
+    look.case(rule, "x.exp()", x=WIDE),
+    ("LogBackward.backward", "d(ln a) = da / a"),
+    look.case(answers, "x.log()", [6.0, 4.0], [3.0, 0.5], x=[2.0, 8.0]),
+    look.case(rule, "x.log()", x=positive(2, 3)),
+    ("SigmoidBackward.backward", "dσ = σ (1 - σ) da"),
+    look.case(answers, "Sigmoid()(x)", 10.0, [2.5, 1.6], x=[0.0, np.log(4)]),
+    look.case(rule, "Sigmoid()(x)", x=WIDE * 3),
+    look.case(answers, "Sigmoid()(x)", 2.0, [0.0, 0.0], x=[-1000.0, 1000.0]),
+    ("TanhBackward.backward", "d(tanh) = (1 - tanh²) da"),
+    look.case(answers, "Tanh()(x)", 25.0, [25.0, 16.0], x=[0.0, np.log(2)]),
+    look.case(rule, "Tanh()(x)", x=WIDE * 2),
+    look.case(answers, "Tanh()(x)", 2.0, [0.0, 0.0], x=[-1000.0, 1000.0]),
+    ("ReLUBackward.backward", "the gradient passes where the input was positive, and not at 0"),
+    look.case(answers, "ReLU()(x)", [2.0, 3.0, -4.0, 5.0], [0.0, 0.0, -4.0, 5.0], x=[-2.0, 0.0, 0.5, 3.0]),
+    look.case(rule, "ReLU()(x)", x=WIDE),
+    ("GELUBackward.backward", "the derivative of just the form that ran forward"),
+    *rules('GELU("none")(x); GELU("tanh")(x)', x=[[-3.0, -1.0, -0.3], [0.1, 0.7, 2.5]]),
+    look.case(answers, 'GELU("none")(x)', 4.0, [0.0, 2.0, 4.0], x=[-1000.0, 0.0, 1000.0]),
+    look.case(answers, 'GELU("tanh")(x)', 4.0, [0.0, 2.0, 4.0], x=[-1000.0, 0.0, 1000.0]),
+    ("SoftmaxBackward.backward", "s (g - Σ g s), along the axis of the softmax"),
+    look.case(answers, "Softmax()(x)", [4.0, 0.0], [1.0, -1.0], x=[0.0, 0.0]),
+    *rules("Softmax(-1)(x); Softmax(0)(x); Softmax(1)(x)", x=CUBE),
+    look.case(rule, "Softmax()(x)", x=numbers(3, 3)),
+    look.case(rule, "Softmax()(x)", x=numbers(2, 1)),
+    ("LogSoftmaxBackward.backward", "g - softmax Σ g, along the axis of the softmax"),
+    look.case(answers, "log_softmax(x)", [4.0, 0.0], [2.0, -2.0], x=[0.0, 0.0]),
+    *rules("log_softmax(x, -1); log_softmax(x, 0); log_softmax(x, 1)", x=CUBE),
+    look.case(rule, "log_softmax(x)", x=numbers(3, 3)),
+    look.case(answers, "log_softmax(x)", [1.0, 2.0], [1.0, -1.0], x=[0.0, 10000.0]),
+    ("CrossEntropyBackward.backward", "(softmax - target probabilities) / batch, times the gradient that came"),
+    look.case(answers, "CrossEntropyLoss()(x, np.array([0, 1]))", 100.0, [[-25, 25], [25, -25]], x=np.zeros((2, 2))),
+    *rules("CrossEntropyLoss()(x, PICKED); CrossEntropyLoss(0.2)(x, PICKED)", x=numbers(3, 4)),
+    look.case(rule, "CrossEntropyLoss()(x, np.array([3]))", x=numbers(1, 5)),
+    look.case(answers, "CrossEntropyLoss()(x, np.array([0]))", 3.0, [[-3.0, 3.0]], x=[[-1e4, 1e4]]),
+    (
         "BinaryCrossEntropyBackward.backward",
         "(p - t) / (p (1 - p)) / size, times what came; finite for p = 0 and p = 1",
-    )(
-        look.case(answers, "BinaryCrossEntropyLoss()(x, np.array([0.0, 1.0]))", 100.0, [100.0, -62.5], x=[0.5, 0.8]),
-        look.case(rule, "BinaryCrossEntropyLoss()(x, SHARES)", x=[[0.2, 0.4], [0.6, 0.8], [0.3, 0.9]]),
-        look.case(rule, "BinaryCrossEntropyLoss()(x, np.array([[0.3]]))", x=[[0.6]]),
-        look.case(answers, "BinaryCrossEntropyLoss()(x, SURE)", 4.0, [0, -1e12, 1e12, 0], x=[0.0, 0.0, 1.0, 1.0]),
     ),
+    look.case(answers, "BinaryCrossEntropyLoss()(x, np.array([0.0, 1.0]))", 100.0, [100.0, -62.5], x=[0.5, 0.8]),
+    look.case(rule, "BinaryCrossEntropyLoss()(x, SHARES)", x=[[0.2, 0.4], [0.6, 0.8], [0.3, 0.9]]),
+    look.case(rule, "BinaryCrossEntropyLoss()(x, np.array([[0.3]]))", x=[[0.6]]),
+    look.case(answers, "BinaryCrossEntropyLoss()(x, SURE)", 4.0, [0, -1e12, 1e12, 0], x=[0.0, 0.0, 1.0, 1.0]),
 )
 
 
 test_rules_of_joining = table(
-    row("WhereBackward.backward", "each side gets the gradient where it was chosen, and exactly 0 elsewhere")(
-        look.case(answers, "where(MASK, x, y)", [2, 3, 4], [2, 0, 4], [0, 3, 0], x=SMALL, y=TIES[0]),
-        look.case(rule, "where(CHOSEN, x, y)", x=WIDE, y=OTHER),
-        look.case(answers, "where(MASK, x, y)", [INF, NAN, 4], [INF, 0, 4], [0, NAN, 0], x=SMALL, y=TIES[0]),
-        look.case(answers, "where(MASK, x, y)", [2, INF, NAN], [2, 0, NAN], [0, INF, 0], x=SMALL, y=TIES[0]),
-    ),
-    row("CatBackward.backward", "each input gets the part of the gradient that it filled, along the same axis")(
-        look.case(answers, "cat([x, y])", [2.0, 3.0, 4.0], [2.0], [3.0, 4.0], x=[1.0], y=[2.0, 3.0]),
-        look.case(answers, "cat([x, y])", [2.0, 3.0, 4.0, 5.0], [2.0, 3.0], [4.0, 5.0], x=[1.0, 2.0], y=[3.0, 4.0]),
-        look.case(rule, "cat([x, y, z])", x=numbers(2, 3), y=numbers(4, 3), z=numbers(3, 3)),
-        look.case(rule, "cat([x, y, z], 1)", x=numbers(2, 1), y=numbers(2, 3), z=numbers(2, 2)),
-        look.case(rule, "cat([x, y, z], -2)", x=numbers(2, 2, 1), y=numbers(2, 0, 1), z=numbers(2, 2, 1)),
-    ),
-    row("StackBackward.backward", "each input gets its slice of the gradient, without the new axis")(
-        look.case(answers, "stack([x, y])", A, [1.0, 2.0], [3.0, 4.0], x=[5.0, 6.0], y=[7.0, 8.0]),
-        look.case(answers, "stack([x, y], 1)", A, [1.0, 3.0], [2.0, 4.0], x=[5.0, 6.0], y=[7.0, 8.0]),
-        *rules("; ".join(f"stack([x, y, z], {axis})" for axis in (0, 1, 2, -1, -2)), x=WIDE, y=OTHER, z=WIDE * 2),
-        look.case(rule, "stack([x, y])", x=1.0, y=2.0),
-    ),
+    ("WhereBackward.backward", "each side gets the gradient where it was chosen, and exactly 0 elsewhere"),
+    look.case(answers, "where(MASK, x, y)", [2, 3, 4], [2, 0, 4], [0, 3, 0], x=SMALL, y=TIES[0]),
+    look.case(rule, "where(CHOSEN, x, y)", x=WIDE, y=OTHER),
+    look.case(answers, "where(MASK, x, y)", [INF, NAN, 4], [INF, 0, 4], [0, NAN, 0], x=SMALL, y=TIES[0]),
+    look.case(answers, "where(MASK, x, y)", [2, INF, NAN], [2, 0, NAN], [0, INF, 0], x=SMALL, y=TIES[0]),
+    ("CatBackward.backward", "each input gets the part of the gradient that it filled, along the same axis"),
+    look.case(answers, "cat([x, y])", [2.0, 3.0, 4.0], [2.0], [3.0, 4.0], x=[1.0], y=[2.0, 3.0]),
+    look.case(answers, "cat([x, y])", [2.0, 3.0, 4.0, 5.0], [2.0, 3.0], [4.0, 5.0], x=[1.0, 2.0], y=[3.0, 4.0]),
+    look.case(rule, "cat([x, y, z])", x=numbers(2, 3), y=numbers(4, 3), z=numbers(3, 3)),
+    look.case(rule, "cat([x, y, z], 1)", x=numbers(2, 1), y=numbers(2, 3), z=numbers(2, 2)),
+    look.case(rule, "cat([x, y, z], -2)", x=numbers(2, 2, 1), y=numbers(2, 0, 1), z=numbers(2, 2, 1)),
+    ("StackBackward.backward", "each input gets its slice of the gradient, without the new axis"),
+    look.case(answers, "stack([x, y])", A, [1.0, 2.0], [3.0, 4.0], x=[5.0, 6.0], y=[7.0, 8.0]),
+    look.case(answers, "stack([x, y], 1)", A, [1.0, 3.0], [2.0, 4.0], x=[5.0, 6.0], y=[7.0, 8.0]),
+    *rules("; ".join(f"stack([x, y, z], {axis})" for axis in (0, 1, 2, -1, -2)), x=WIDE, y=OTHER, z=WIDE * 2),
+    look.case(rule, "stack([x, y])", x=1.0, y=2.0),
 )
 
 
@@ -407,22 +376,19 @@ READY = "r, function = Tensor([2.0]), Halve()\nrecord(function, r, (x,), {})"
 LOST = "gone = weakref.ref(r.grad_fn)\ndel r\ngc.collect()"
 
 test_record = table(
-    row("record", "the result gets a Function of the right class, with its inputs and all that was saved")(
-        *after(EXP, {'isinstance(r.grad_fn, RULES["ExpBackward"])': True, "r.requires_grad": True}, x=[1.0, 2.0]),
-        *after(EXP, {"same(r.grad_fn.inputs, x)": True, "r.grad_fn.output is saved": True}, x=[1.0, 2.0]),
-        *after(MUL, {'isinstance(r.grad_fn, RULES["MulBackward"])': True, "r.requires_grad": True}, x=[1.0, 2.0]),
-        *after(MUL, {"same(r.grad_fn.inputs, c, x)": True}, x=[1.0, 2.0]),
-    ),
-    row("record", "each result has a Function of its own, and takes it along when nobody holds the result any more")(
-        *after(BOTH, {"r.grad_fn is s.grad_fn": False, "same(r.grad_fn.inputs, x, x)": True}, x=[1.0], y=[2.0]),
-        *after(BOTH, {"r.grad_fn.a": 1, "s.grad_fn.a": 2}, x=[1.0], y=[2.0]),
-        *after(f"{EXP}\n{LOST}", {"gone() is None": True}, x=[1.0]),
-    ),
-    row("record", "a Function that is ready to use becomes the grad_fn itself; an operation without a rule is refused")(
-        *after(READY, {"r.grad_fn is function": True, "same(function.inputs, x)": True}, x=[1.0]),
-        *after("r = Halve.apply(x)", {"r.grad_fn.factor": 0.5}, x=[1.0]),
-        refused("r = Tensor([1.0])", 'record("NoSuchThing", r, (x,), {})', LookupError, "NoSuchThing", x=[1.0]),
-    ),
+    ("record", "the result gets a Function of the right class, with its inputs and all that was saved"),
+    *after(EXP, {'isinstance(r.grad_fn, RULES["ExpBackward"])': True, "r.requires_grad": True}, x=[1.0, 2.0]),
+    *after(EXP, {"same(r.grad_fn.inputs, x)": True, "r.grad_fn.output is saved": True}, x=[1.0, 2.0]),
+    *after(MUL, {'isinstance(r.grad_fn, RULES["MulBackward"])': True, "r.requires_grad": True}, x=[1.0, 2.0]),
+    *after(MUL, {"same(r.grad_fn.inputs, c, x)": True}, x=[1.0, 2.0]),
+    ("record", "each result has a Function of its own, and takes it along when nobody holds the result any more"),
+    *after(BOTH, {"r.grad_fn is s.grad_fn": False, "same(r.grad_fn.inputs, x, x)": True}, x=[1.0], y=[2.0]),
+    *after(BOTH, {"r.grad_fn.a": 1, "s.grad_fn.a": 2}, x=[1.0], y=[2.0]),
+    *after(f"{EXP}\n{LOST}", {"gone() is None": True}, x=[1.0]),
+    ("record", "a Function that is ready to use becomes the grad_fn itself; an operation without a rule is refused"),
+    *after(READY, {"r.grad_fn is function": True, "same(function.inputs, x)": True}, x=[1.0]),
+    *after("r = Halve.apply(x)", {"r.grad_fn.factor": 0.5}, x=[1.0]),
+    refused("r = Tensor([1.0])", 'record("NoSuchThing", r, (x,), {})', LookupError, "NoSuchThing", x=[1.0]),
 )
 
 
@@ -532,20 +498,17 @@ FREED = "hidden = f(x)\ny = f(f(hidden), hidden)\nhidden.grad_fn.freed = True"
 DEEP = "len(without_recursion(lambda: topological_order(y.grad_fn)))"
 
 test_order = table(
-    row("topological_order", "each Function once, and before those that made its inputs")(
-        *(look.case(in_order, text, x=[1.0]) for text in split(GRAPHS)),
-    ),
-    row("topological_order", "in linear time and without recursion, however many paths there are, and however long")(
-        *after("y = tower(x, 12)", {"len(topological_order(y.grad_fn))": 12}, x=[1.0]),
-        *after("y = chain(x, 3000)", {DEEP: 3000}, x=[1.0]),
-        look.case(sparing, "topological_order(tower(x, 12).grad_fn)", 12, x=[1.0]),
-        look.case(sparing, "topological_order(chain(x, 300, Node).grad_fn)", 300, x=[1.0]),
-        look.case(sparing, "topological_order(chain(x, 300, Node).grad_fn)", 300, "comparisons", x=[1.0]),
-    ),
-    row("topological_order", "a Function that was freed has lost what lies behind it")(
-        refused(FREED, "topological_order(y.grad_fn)", RuntimeError, "freed", x=[1.0]),
-        refused(FREED, "topological_order(hidden.grad_fn)", RuntimeError, "freed", x=[1.0]),
-    ),
+    ("topological_order", "each Function once, and before those that made its inputs"),
+    *(look.case(in_order, text, x=[1.0]) for text in split(GRAPHS)),
+    ("topological_order", "in linear time and without recursion, however many paths there are, and however long"),
+    *after("y = tower(x, 12)", {"len(topological_order(y.grad_fn))": 12}, x=[1.0]),
+    *after("y = chain(x, 3000)", {DEEP: 3000}, x=[1.0]),
+    look.case(sparing, "topological_order(tower(x, 12).grad_fn)", 12, x=[1.0]),
+    look.case(sparing, "topological_order(chain(x, 300, Node).grad_fn)", 300, x=[1.0]),
+    look.case(sparing, "topological_order(chain(x, 300, Node).grad_fn)", 300, "comparisons", x=[1.0]),
+    ("topological_order", "a Function that was freed has lost what lies behind it"),
+    refused(FREED, "topological_order(y.grad_fn)", RuntimeError, "freed", x=[1.0]),
+    refused(FREED, "topological_order(hidden.grad_fn)", RuntimeError, "freed", x=[1.0]),
 )
 
 
@@ -568,18 +531,15 @@ def misfit(wide: Sizes, shape: Sizes) -> Case:
 
 
 test_unbroadcast = table(
-    row("unbroadcast", "every element gets the sum over all places that it was stretched to")(
-        *(case for pair in pairs(STRETCHED) for case in undone(*pair)),
-    ),
-    row("unbroadcast", "float32 stays float32, and the gradient that came is not changed")(
-        *undone((3, 3), (3,), np.float32),
-        *undone((3, 3), (3, 1), np.float32),
-        *undone((3, 3), (), np.float32),
-        *after("unbroadcast(g, (3,))", {"g": TIES}, g=TIES),
-    ),
-    row("unbroadcast", "a gradient of a shape that broadcasting cannot give is refused with both shapes")(
-        *(misfit(*pair) for pair in pairs(MISFITS)),
-    ),
+    ("unbroadcast", "every element gets the sum over all places that it was stretched to"),
+    *(case for pair in pairs(STRETCHED) for case in undone(*pair)),
+    ("unbroadcast", "float32 stays float32, and the gradient that came is not changed"),
+    *undone((3, 3), (3,), np.float32),
+    *undone((3, 3), (3, 1), np.float32),
+    *undone((3, 3), (), np.float32),
+    *after("unbroadcast(g, (3,))", {"g": TIES}, g=TIES),
+    ("unbroadcast", "a gradient of a shape that broadcasting cannot give is refused with both shapes"),
+    *(misfit(*pair) for pair in pairs(MISFITS)),
 )
 
 
@@ -588,21 +548,19 @@ TWO = {"x": [1.0, 2.0], "y": [3.0, 4.0], "g": G, "h": H}
 STRETCH = "for number in (2.0, 3.0):\n    accumulate(x, np.broadcast_to(number, (2,)))"
 
 test_accumulate = table(
-    row("accumulate", "the first gradient is taken, further ones are added; each has the leaf's dtype")(
-        *after("accumulate(x, g)", {"x.grad": "g"}, dtype=np.float64, x=A, g=B),
-        *after("accumulate(x, g)\naccumulate(x, h)", {"x.grad": [21.0, 12.0]}, dtype=np.float64, **TWO),
-        *after("accumulate(x, g)", {"x.grad": G}, dtype=np.float32, x=SINGLE, g=G),
-        *after("accumulate(x, g)\naccumulate(x, h)", {"x.grad": [21.0, 12.0]}, dtype=np.float32, x=SINGLE, g=G, h=H),
-        *after("accumulate(x, g)\naccumulate(x, g)", {"x.grad": [4.0]}, x=[5.0], g=[2.0]),
-        *after("accumulate(x, g)\naccumulate(x, h)", {"x.grad": 5.0}, x=np.array(7.0), g=2.0, h=3.0),
-    ),
-    row("accumulate", "a gradient shares its memory with nobody, and one that somebody kept stays what it was")(
-        *after("accumulate(x, g)", {"np.shares_memory(x.grad, g)": False}, **TWO),
-        *after("accumulate(x, g)\naccumulate(x, h)", {"g": G, "h": H}, **TWO),
-        *after("accumulate(x, g)\naccumulate(y, g)\naccumulate(x, h)", {"x.grad": [21.0, 12.0], "y.grad": G}, **TWO),
-        *after("accumulate(x, g)\nkept = x.grad\naccumulate(x, h)", {"kept": G}, **TWO),
-        *after(STRETCH, {"x.grad": [5.0, 5.0]}, **TWO),
-    ),
+    ("accumulate", "the first gradient is taken, further ones are added; each has the leaf's dtype"),
+    *after("accumulate(x, g)", {"x.grad": "g"}, dtype=np.float64, x=A, g=B),
+    *after("accumulate(x, g)\naccumulate(x, h)", {"x.grad": [21.0, 12.0]}, dtype=np.float64, **TWO),
+    *after("accumulate(x, g)", {"x.grad": G}, dtype=np.float32, x=SINGLE, g=G),
+    *after("accumulate(x, g)\naccumulate(x, h)", {"x.grad": [21.0, 12.0]}, dtype=np.float32, x=SINGLE, g=G, h=H),
+    *after("accumulate(x, g)\naccumulate(x, g)", {"x.grad": [4.0]}, x=[5.0], g=[2.0]),
+    *after("accumulate(x, g)\naccumulate(x, h)", {"x.grad": 5.0}, x=np.array(7.0), g=2.0, h=3.0),
+    ("accumulate", "a gradient shares its memory with nobody, and one that somebody kept stays what it was"),
+    *after("accumulate(x, g)", {"np.shares_memory(x.grad, g)": False}, **TWO),
+    *after("accumulate(x, g)\naccumulate(x, h)", {"g": G, "h": H}, **TWO),
+    *after("accumulate(x, g)\naccumulate(y, g)\naccumulate(x, h)", {"x.grad": [21.0, 12.0], "y.grad": G}, **TWO),
+    *after("accumulate(x, g)\nkept = x.grad\naccumulate(x, h)", {"kept": G}, **TWO),
+    *after(STRETCH, {"x.grad": [5.0, 5.0]}, **TWO),
 )
 
 
@@ -643,66 +601,58 @@ MISSHAPEN = "y = Answers.apply(x)\ny.grad_fn.answer = np.ones(7)"
 USED = {"x + x": 2.0, "x - x": 0.0, "x * x": 6.0, "x * x * x": 27.0, "x / x": 0.0}
 
 test_backward = table(
-    row("backward", "a value used twice gets both gradients, and sends on the sum of all its uses")(
-        *(case for y, right in USED.items() for case in after(f"({y}).backward()", {"x.grad": [right]}, x=[3.0])),
-        *after("a = x * 2.0\n(a * a + a).backward()", {"x.grad": [26.0]}, x=[3.0]),
-        *after("a = -x\n(a - (a + a) - a - a).backward()", {"x.grad": [3.0]}, x=[3.0]),
-        look.slopes("(a := x * 0.5).exp() + a", x=numbers(3)),
-        look.slopes("(a := x * 0.5) + (a.exp() * a).exp()", x=numbers(3)),
-        look.slopes("(x @ y + x).sum(axis=0) * x", x=A, y=B / 10),
-        look.slopes("grid(x)", x=numbers(3)),
-    ),
-    row("backward", "what arrives is added up in new arrays: a + b sends one and the same to both")(
-        *(case for text in SUMS for case in after(ALIASED.format(text), KEPT_APART, **TWO)),
-        *after("(x + y).backward(g)", {"np.shares_memory(x.grad, y.grad)": False}, **TWO),
-        *after("(x + y).backward(g)", {"np.shares_memory(x.grad, g)": False}, **TWO),
-        *after("x.backward(g)", {"np.shares_memory(x.grad, g)": False, "x.grad": G}, **TWO),
-        *after("x.backward(g)\nx.backward(g)", {"x.grad": [2.0, 20.0]}, **TWO),
-    ),
-    row("backward", "every Function is asked once, however many paths lead through it, and no chain is too long")(
-        *after("y = tower(x, 12)\nNode.asked = 0\ny.backward()", {"Node.asked": 12, "x.grad": [4096.0]}, x=[1.0]),
-        *after("y = chain(x, 3000)\nwithout_recursion(lambda: y.backward([3.0]))", {"x.grad": [3.0]}, x=[1.0]),
-        *after(STEPS, {"x.grad": [1.5**12]}, x=[1.0]),
-    ),
-    row("backward", "only leaves that ask get gradients, which add to those of earlier calls")(
-        *after("(x * 2.0).backward()\n(x * 5.0).backward()", {"x.grad": [7.0]}, x=[3.0]),
-        *after("(x * 2.0).backward()\nx.grad = None\n(x * 5.0).backward()", {"x.grad": [5.0]}, x=[3.0]),
-        *after(MIXED, {"x.grad": [[2.0, 6.0], [4.0, 12.0]], **NOBODY}, x=A),
-        *after("(x * x.detach()).backward()", {"x.grad": [3.0]}, x=[3.0]),
-        refused("y = x.detach() * 2.0", "y.backward()", RuntimeError, x=[3.0]),
-    ),
-    row("backward", "the first gradient is a Tensor, an array or a list of the result's shape; 1 for a single element")(
-        *after("(x * 3.0).backward(Tensor(g))", {"x.grad": [3.0, 30.0]}, dtype=np.float64, **TWO),
-        *after("(x * 3.0).backward(g)", {"x.grad": [3.0, 30.0]}, dtype=np.float64, **TWO),
-        *after("(x * 3.0).backward(list(g))", {"x.grad": [3.0, 30.0]}, dtype=np.float64, **TWO),
-        *after("(x * 3.0).backward()", {"x.grad": 3.0}, x=np.array(2.0)),
-        *after("(x * 3.0).backward()", {"x.grad": [[3.0]]}, x=[[2.0]]),
-        *after("(x * 3.0).backward(0.0)", {"x.grad": 0.0}, x=np.array(2.0)),
-        refused("y = x * 3.0", "y.backward(np.ones(2))", ValueError, "(1, 2)", "(2,)", x=[[1.0, 2.0]]),
-        refused("y = x * 3.0", "y.backward(1.0)", ValueError, "(1, 2)", x=[[1.0, 2.0]]),
-        refused("y = x * 3.0", "y.backward()", RuntimeError, "(1, 2)", x=[[1.0, 2.0]]),
-        refused("c = Tensor([1.0])", "c.backward()", RuntimeError),
-        refused("c = Tensor([1.0]) * 2.0", "c.backward()", RuntimeError),
-    ),
-    row("backward", "the graph is freed: it keeps nothing, and a second way back through it, or a part, is refused")(
-        refused(ROOT, "first.backward()", RuntimeError, "freed", x=[3.0]),
-        refused(ROOT, "second.backward()", RuntimeError, "freed", x=[3.0]),
-        *after(f"{ROOT}\nwith suppress(RuntimeError):\n    second.backward()", {"x.grad": [12.0]}, x=[3.0]),
-        *after(f"{GONE}\ny.backward()\ngc.collect()", {"gone() is None": True}, x=[3.0]),
-        *after(KEPT, {"gone() is None": True}, x=[3.0]),
-    ),
-    row("backward", "what was remembered goes backward while memory is off; leaves have gradients of their dtype")(
-        *after("y = x * x\nrecording(False)\ny.backward()", {"x.grad": [6.0], "recording(True)": False}, x=[3.0]),
-        *after("((x * 3 + 1).exp().log() / 2).sum().backward()", {"x.grad": [1.5] * 2}, dtype=np.float32, x=SINGLE),
-        *after("(x * y).sum().backward()", {"x.grad": [3.0, 4.0]}, dtype=np.float32, x=SINGLE, y=[3.0, 4.0]),
-        *after("(x * y).sum().backward()", {"y.grad": [1.0, 2.0]}, dtype=np.float64, x=SINGLE, y=[3.0, 4.0]),
-    ),
-    row("backward", "a Function of your own is an operation like any other; answers that do not fit are refused")(
-        look.slopes("Halve.apply(x * 2) + x", x=numbers(3)),
-        *after("(Answers.apply(x * 3.0) + x * 5.0).backward()", {"x.grad": [5.0]}, x=[2.0]),
-        refused(TOO_MANY, "y.backward([1.0, 1.0])", ValueError, x=[1.0, 2.0]),
-        refused(MISSHAPEN, "y.backward([1.0, 1.0])", ValueError, x=[1.0, 2.0]),
-    ),
+    ("backward", "a value used twice gets both gradients, and sends on the sum of all its uses"),
+    *(case for y, right in USED.items() for case in after(f"({y}).backward()", {"x.grad": [right]}, x=[3.0])),
+    *after("a = x * 2.0\n(a * a + a).backward()", {"x.grad": [26.0]}, x=[3.0]),
+    *after("a = -x\n(a - (a + a) - a - a).backward()", {"x.grad": [3.0]}, x=[3.0]),
+    look.slopes("(a := x * 0.5).exp() + a", x=numbers(3)),
+    look.slopes("(a := x * 0.5) + (a.exp() * a).exp()", x=numbers(3)),
+    look.slopes("(x @ y + x).sum(axis=0) * x", x=A, y=B / 10),
+    look.slopes("grid(x)", x=numbers(3)),
+    ("backward", "what arrives is added up in new arrays: a + b sends one and the same to both"),
+    *(case for text in SUMS for case in after(ALIASED.format(text), KEPT_APART, **TWO)),
+    *after("(x + y).backward(g)", {"np.shares_memory(x.grad, y.grad)": False}, **TWO),
+    *after("(x + y).backward(g)", {"np.shares_memory(x.grad, g)": False}, **TWO),
+    *after("x.backward(g)", {"np.shares_memory(x.grad, g)": False, "x.grad": G}, **TWO),
+    *after("x.backward(g)\nx.backward(g)", {"x.grad": [2.0, 20.0]}, **TWO),
+    ("backward", "every Function is asked once, however many paths lead through it, and no chain is too long"),
+    *after("y = tower(x, 12)\nNode.asked = 0\ny.backward()", {"Node.asked": 12, "x.grad": [4096.0]}, x=[1.0]),
+    *after("y = chain(x, 3000)\nwithout_recursion(lambda: y.backward([3.0]))", {"x.grad": [3.0]}, x=[1.0]),
+    *after(STEPS, {"x.grad": [1.5**12]}, x=[1.0]),
+    ("backward", "only leaves that ask get gradients, which add to those of earlier calls"),
+    *after("(x * 2.0).backward()\n(x * 5.0).backward()", {"x.grad": [7.0]}, x=[3.0]),
+    *after("(x * 2.0).backward()\nx.grad = None\n(x * 5.0).backward()", {"x.grad": [5.0]}, x=[3.0]),
+    *after(MIXED, {"x.grad": [[2.0, 6.0], [4.0, 12.0]], **NOBODY}, x=A),
+    *after("(x * x.detach()).backward()", {"x.grad": [3.0]}, x=[3.0]),
+    refused("y = x.detach() * 2.0", "y.backward()", RuntimeError, x=[3.0]),
+    ("backward", "the first gradient is a Tensor, an array or a list of the result's shape; 1 for a single element"),
+    *after("(x * 3.0).backward(Tensor(g))", {"x.grad": [3.0, 30.0]}, dtype=np.float64, **TWO),
+    *after("(x * 3.0).backward(g)", {"x.grad": [3.0, 30.0]}, dtype=np.float64, **TWO),
+    *after("(x * 3.0).backward(list(g))", {"x.grad": [3.0, 30.0]}, dtype=np.float64, **TWO),
+    *after("(x * 3.0).backward()", {"x.grad": 3.0}, x=np.array(2.0)),
+    *after("(x * 3.0).backward()", {"x.grad": [[3.0]]}, x=[[2.0]]),
+    *after("(x * 3.0).backward(0.0)", {"x.grad": 0.0}, x=np.array(2.0)),
+    refused("y = x * 3.0", "y.backward(np.ones(2))", ValueError, "(1, 2)", "(2,)", x=[[1.0, 2.0]]),
+    refused("y = x * 3.0", "y.backward(1.0)", ValueError, "(1, 2)", x=[[1.0, 2.0]]),
+    refused("y = x * 3.0", "y.backward()", RuntimeError, "(1, 2)", x=[[1.0, 2.0]]),
+    refused("c = Tensor([1.0])", "c.backward()", RuntimeError),
+    refused("c = Tensor([1.0]) * 2.0", "c.backward()", RuntimeError),
+    ("backward", "the graph is freed: it keeps nothing, and a second way back through it, or a part, is refused"),
+    refused(ROOT, "first.backward()", RuntimeError, "freed", x=[3.0]),
+    refused(ROOT, "second.backward()", RuntimeError, "freed", x=[3.0]),
+    *after(f"{ROOT}\nwith suppress(RuntimeError):\n    second.backward()", {"x.grad": [12.0]}, x=[3.0]),
+    *after(f"{GONE}\ny.backward()\ngc.collect()", {"gone() is None": True}, x=[3.0]),
+    *after(KEPT, {"gone() is None": True}, x=[3.0]),
+    ("backward", "what was remembered goes backward while memory is off; leaves have gradients of their dtype"),
+    *after("y = x * x\nrecording(False)\ny.backward()", {"x.grad": [6.0], "recording(True)": False}, x=[3.0]),
+    *after("((x * 3 + 1).exp().log() / 2).sum().backward()", {"x.grad": [1.5] * 2}, dtype=np.float32, x=SINGLE),
+    *after("(x * y).sum().backward()", {"x.grad": [3.0, 4.0]}, dtype=np.float32, x=SINGLE, y=[3.0, 4.0]),
+    *after("(x * y).sum().backward()", {"y.grad": [1.0, 2.0]}, dtype=np.float64, x=SINGLE, y=[3.0, 4.0]),
+    ("backward", "a Function of your own is an operation like any other; answers that do not fit are refused"),
+    look.slopes("Halve.apply(x * 2) + x", x=numbers(3)),
+    *after("(Answers.apply(x * 3.0) + x * 5.0).backward()", {"x.grad": [5.0]}, x=[2.0]),
+    refused(TOO_MANY, "y.backward([1.0, 1.0])", ValueError, x=[1.0, 2.0]),
+    refused(MISSHAPEN, "y.backward([1.0, 1.0])", ValueError, x=[1.0, 2.0]),
 )
 
 
@@ -729,24 +679,21 @@ TANH = "tanh = Tanh()\ny = tanh(x)\nanswer = tanh.backward(g)"
 LOSSES = "mse, cross = MSELoss(), CrossEntropyLoss()\nmse(Tensor(p), Tensor([1, 1]))\ncross(Tensor([p]), np.array([1]))"
 
 test_backward_through_operations = table(
-    row("backward", "every operation's gradient through the whole engine, against central differences")(
-        *through(VECTOR, x=numbers(3)),
-        *through(MATRIX, x=WIDE),
-        *through("(x * x).sum(axis=0)", x=np.asfortranarray(WIDE)),
-        *through("x.transpose(0, 2).reshape(2, 6) @ y", x=CUBE, y=numbers(6, 2)),
-        *through("x.sum(axis=0)", x=numbers(0, 3)),
-        *through("x * y; x + y", x=numbers(), y=numbers(seed=1)),
-    ),
-    row("backward", "broadcasting is undone, on either side and on both, also that of a matrix against a batch")(
-        *through("x + y; x - y; x * y; x / y; x ** y", x=positive(2, 1), y=positive(1, 3)),
-        *of_shapes("x * y", SIDES),
-        *of_shapes("x @ y", MANY),
-    ),
-    row("backward", "Activation.backward and Loss.backward answer for their last input, and disturb nothing")(
-        *after(TANH, {"answer": "g * (1 - np.tanh(x)**2)", "x.grad": None}, x=[-1.0, 0.5], g=np.array(G)),
-        *after(f"{TANH}\ny.backward(g)", {"x.grad": "g * (1 - np.tanh(x)**2)"}, x=[-1.0, 0.5], g=np.array(G)),
-        *after(LOSSES, {"mse.backward()": "p - 1", "cross.backward()": "[[0.2, -0.2]]"}, p=np.array([0, np.log(4)])),
-    ),
+    ("backward", "every operation's gradient through the whole engine, against central differences"),
+    *through(VECTOR, x=numbers(3)),
+    *through(MATRIX, x=WIDE),
+    *through("(x * x).sum(axis=0)", x=np.asfortranarray(WIDE)),
+    *through("x.transpose(0, 2).reshape(2, 6) @ y", x=CUBE, y=numbers(6, 2)),
+    *through("x.sum(axis=0)", x=numbers(0, 3)),
+    *through("x * y; x + y", x=numbers(), y=numbers(seed=1)),
+    ("backward", "broadcasting is undone, on either side and on both, also that of a matrix against a batch"),
+    *through("x + y; x - y; x * y; x / y; x ** y", x=positive(2, 1), y=positive(1, 3)),
+    *of_shapes("x * y", SIDES),
+    *of_shapes("x @ y", MANY),
+    ("backward", "Activation.backward and Loss.backward answer for their last input, and disturb nothing"),
+    *after(TANH, {"answer": "g * (1 - np.tanh(x)**2)", "x.grad": None}, x=[-1.0, 0.5], g=np.array(G)),
+    *after(f"{TANH}\ny.backward(g)", {"x.grad": "g * (1 - np.tanh(x)**2)"}, x=[-1.0, 0.5], g=np.array(G)),
+    *after(LOSSES, {"mse.backward()": "p - 1", "cross.backward()": "[[0.2, -0.2]]"}, p=np.array([0, np.log(4)])),
 )
 
 
@@ -795,20 +742,18 @@ WITHIN = "y = x * x\nwith no_grad():\n    y.backward()\n    z = x * x"
 FAILED = "with suppress({}):\n    off({}, x)\ny = x * 2.0"
 
 test_no_grad = table(
-    row("no_grad", "inside nothing is remembered; afterwards all is as it was, which in another no_grad() is off")(
-        *after(INSIDE, {"y.requires_grad": False, "y.grad_fn": None, "y": [6.0]}, x=[3.0]),
-        *after(INSIDE, {"made.requires_grad": True, "z.requires_grad": True}, x=[3.0]),
-        *after(NESTED, {f"{name}.requires_grad": name == "c" for name in "abc"}, x=[3.0]),
-        *after(PARTLY, {"x.grad": [6.0]}, x=[3.0]),
-        refused(INSIDE, "y.backward()", RuntimeError, x=[3.0]),
-        *after(WITHIN, {"x.grad": [6.0], "z.requires_grad": False}, x=[3.0]),
-    ),
-    row("no_grad", "an error inside goes on its way, also Ctrl-C, and memory is on again")(
-        refused("", "off(fails, x)", KeyError, "from inside", x=[3.0]),
-        refused("", "off(stops, x)", KeyboardInterrupt, x=[3.0]),
-        *after(FAILED.format("KeyError", "fails"), {"y.requires_grad": True, "y": [6.0]}, x=[3.0]),
-        *after(FAILED.format("KeyboardInterrupt", "stops"), {"y.requires_grad": True, "y": [6.0]}, x=[3.0]),
-    ),
+    ("no_grad", "inside nothing is remembered; afterwards all is as it was, which in another no_grad() is off"),
+    *after(INSIDE, {"y.requires_grad": False, "y.grad_fn": None, "y": [6.0]}, x=[3.0]),
+    *after(INSIDE, {"made.requires_grad": True, "z.requires_grad": True}, x=[3.0]),
+    *after(NESTED, {f"{name}.requires_grad": name == "c" for name in "abc"}, x=[3.0]),
+    *after(PARTLY, {"x.grad": [6.0]}, x=[3.0]),
+    refused(INSIDE, "y.backward()", RuntimeError, x=[3.0]),
+    *after(WITHIN, {"x.grad": [6.0], "z.requires_grad": False}, x=[3.0]),
+    ("no_grad", "an error inside goes on its way, also Ctrl-C, and memory is on again"),
+    refused("", "off(fails, x)", KeyError, "from inside", x=[3.0]),
+    refused("", "off(stops, x)", KeyboardInterrupt, x=[3.0]),
+    *after(FAILED.format("KeyError", "fails"), {"y.requires_grad": True, "y": [6.0]}, x=[3.0]),
+    *after(FAILED.format("KeyboardInterrupt", "stops"), {"y.requires_grad": True, "y": [6.0]}, x=[3.0]),
 )
 
 
@@ -843,31 +788,27 @@ THREE = {"x": numbers(3), "w": numbers(3, seed=1), "g": numbers(3, seed=2)}
 FIFTY, TWENTY = {"x": [3.0] * 50, "g": [1.0] * 50}, {"x": numbers(20), "z": numbers(20), "g": numbers(20, seed=1)}
 
 test_checkpoint = table(
-    row("checkpoint", "the same result and the same gradients as without, also for parameters when the input is data")(
-        *after(CHECKED, {"y": "np.exp(x * w)", "x.grad": "g * w * np.exp(x * w)"}, **THREE),
-        *after(CHECKED, {"w.grad": "g * x * np.exp(x * w)"}, **THREE),
-        *after(DATA, {"w.grad": "g * c * np.exp(c * w)"}, c=numbers(3, seed=3), **THREE),
-        *after("checkpoint(Halve.apply, x).backward(g)", {"x.grad": [0.5, 5.0]}, dtype=np.float32, x=SINGLE, g=G),
-        look.slopes("checkpoint(lambda a, b: a * b + a, x.exp(), y * y)", x=numbers(3), y=numbers(3, seed=1)),
-        look.slopes("checkpoint(lambda a: a * a, b := x.exp()) * b", x=numbers(3)),
-        look.slopes("checkpoint(lambda a, b: a * b, x, x)", x=numbers(3)),
-        *after("y = checkpoint(lambda a, b: a * b, x, w)", {"same(y.grad_fn.inputs, x, w)": True}, x=[3.0], w=[2.0]),
-    ),
-    row("checkpoint", "forward runs without memory and keeps nothing from inside; the way back runs it again")(
-        *after(RUNS, {"tuple(runs)": (False,), "y": [18.0]}, x=[3.0]),
-        *after(f"{RUNS}\ngc.collect()", {"inside[0]() is None": True}, x=[3.0]),
-        *after(f"{RUNS}\ny.backward()", {"tuple(runs)": (False, True), "x.grad": [6.0]}, x=[3.0]),
-        *after(ITSELF, {"is_x": False, "made": None, "x.grad": [2.0]}, x=[3.0]),
-    ),
-    row("checkpoint", "dropout drops the same elements again, and the generator goes on as if it had not been asked")(
-        *after(DROP, {"x.grad - y.data / 3.0": [0.0] * 50, "drawn - expected": [0.0] * 6}, **FIFTY),
-        *after(INNER, {"y.data - without.data": [0.0] * 20, "x.grad - z.grad": [0.0] * 20}, **TWENTY),
-    ),
-    row("checkpoint", "inside no_grad() nothing is remembered; after an error memory is as it was")(
-        *after(FORGOTTEN, {"y": [1.5], "y.requires_grad": False, "y.grad_fn": None}, x=[3.0]),
-        refused("", "checkpoint(fails, x)", KeyError, "from inside", x=[3.0]),
-        *after(RAISED, {"y.requires_grad": True}, x=[3.0]),
-    ),
+    ("checkpoint", "the same result and the same gradients as without, also for parameters when the input is data"),
+    *after(CHECKED, {"y": "np.exp(x * w)", "x.grad": "g * w * np.exp(x * w)"}, **THREE),
+    *after(CHECKED, {"w.grad": "g * x * np.exp(x * w)"}, **THREE),
+    *after(DATA, {"w.grad": "g * c * np.exp(c * w)"}, c=numbers(3, seed=3), **THREE),
+    *after("checkpoint(Halve.apply, x).backward(g)", {"x.grad": [0.5, 5.0]}, dtype=np.float32, x=SINGLE, g=G),
+    look.slopes("checkpoint(lambda a, b: a * b + a, x.exp(), y * y)", x=numbers(3), y=numbers(3, seed=1)),
+    look.slopes("checkpoint(lambda a: a * a, b := x.exp()) * b", x=numbers(3)),
+    look.slopes("checkpoint(lambda a, b: a * b, x, x)", x=numbers(3)),
+    *after("y = checkpoint(lambda a, b: a * b, x, w)", {"same(y.grad_fn.inputs, x, w)": True}, x=[3.0], w=[2.0]),
+    ("checkpoint", "forward runs without memory and keeps nothing from inside; the way back runs it again"),
+    *after(RUNS, {"tuple(runs)": (False,), "y": [18.0]}, x=[3.0]),
+    *after(f"{RUNS}\ngc.collect()", {"inside[0]() is None": True}, x=[3.0]),
+    *after(f"{RUNS}\ny.backward()", {"tuple(runs)": (False, True), "x.grad": [6.0]}, x=[3.0]),
+    *after(ITSELF, {"is_x": False, "made": None, "x.grad": [2.0]}, x=[3.0]),
+    ("checkpoint", "dropout drops the same elements again, and the generator goes on as if it had not been asked"),
+    *after(DROP, {"x.grad - y.data / 3.0": [0.0] * 50, "drawn - expected": [0.0] * 6}, **FIFTY),
+    *after(INNER, {"y.data - without.data": [0.0] * 20, "x.grad - z.grad": [0.0] * 20}, **TWENTY),
+    ("checkpoint", "inside no_grad() nothing is remembered; after an error memory is as it was"),
+    *after(FORGOTTEN, {"y": [1.5], "y.requires_grad": False, "y.grad_fn": None}, x=[3.0]),
+    refused("", "checkpoint(fails, x)", KeyError, "from inside", x=[3.0]),
+    *after(RAISED, {"y.requires_grad": True}, x=[3.0]),
 )
 
 
@@ -896,20 +837,17 @@ generator().bit_generator.state = now
 a = recompute(Dropout(0.5), (x,), state, g)"""
 
 test_recompute = table(
-    row("recompute", "a gradient for each input that requires one, None for the others; parameters get theirs inside")(
-        *after(INPUTS, {"len(a)": 2, "a[0]": [15.0], "a[1]": None, "w.grad": [22.5], "x.grad": None}, x=[3.0], w=[2.0]),
-        *after("a = again(lambda x: x * 2.0, Tensor([1.0]), gradient=[1.0])", {"a": (None,)}),
-        *after(BEFORE, {"a[0]": [12.0], "first": None, "x.grad": [2.0]}, x=[3.0]),
-    ),
-    row("recompute", "the function runs with memory on, also inside no_grad(), and leaves it as it was")(
-        *after(OFF, {"a[0]": [9.0], "y.requires_grad": False}, x=[3.0]),
-        *after(ERROR, {"y.requires_grad": False}, x=[3.0]),
-        refused("", "again(fails, x, gradient=[1.0])", KeyError, "from inside", x=[3.0]),
-    ),
-    row("recompute", "random numbers come out as from the state that is given; the generator goes on undisturbed")(
-        *after(EARLIER, {"a[0] - y.data / 3.0": [0.0] * 50, "generator().random(3) - expected": [0.0] * 3}, **FIFTY),
-        *after(ERROR, {"generator().random(2) - expected": [0.0] * 2}, x=[3.0]),
-    ),
+    ("recompute", "a gradient for each input that requires one, None for the others; parameters get theirs inside"),
+    *after(INPUTS, {"len(a)": 2, "a[0]": [15.0], "a[1]": None, "w.grad": [22.5], "x.grad": None}, x=[3.0], w=[2.0]),
+    *after("a = again(lambda x: x * 2.0, Tensor([1.0]), gradient=[1.0])", {"a": (None,)}),
+    *after(BEFORE, {"a[0]": [12.0], "first": None, "x.grad": [2.0]}, x=[3.0]),
+    ("recompute", "the function runs with memory on, also inside no_grad(), and leaves it as it was"),
+    *after(OFF, {"a[0]": [9.0], "y.requires_grad": False}, x=[3.0]),
+    *after(ERROR, {"y.requires_grad": False}, x=[3.0]),
+    refused("", "again(fails, x, gradient=[1.0])", KeyError, "from inside", x=[3.0]),
+    ("recompute", "random numbers come out as from the state that is given; the generator goes on undisturbed"),
+    *after(EARLIER, {"a[0] - y.data / 3.0": [0.0] * 50, "generator().random(3) - expected": [0.0] * 3}, **FIFTY),
+    *after(ERROR, {"generator().random(2) - expected": [0.0] * 2}, x=[3.0]),
 )
 
 
@@ -968,30 +906,25 @@ def counted_calls(layers: int) -> int:
 
 
 test_systems = table(
-    row("graph_bytes", "values of inputs and arrays that Functions hold, each block of memory once and in full")(
-        *after("h = f(x, values=BLOCK)\nk = f(h, values=PART)", KEEPS, x=[1.0]),
-        look.case(measured, "(x + x).exp().sum()", x=0),
-        look.case(measured, "(x * 2).reshape(100, 200).T.sum(axis=0)", x=0),
-    ),
-    row("graph_bytes", "not counted are leaves that require a gradient, nor the result; a freed graph keeps nothing")(
-        *after("", {"graph_bytes(x)": 0, "graph_bytes(x + x)": 0, "graph_bytes(f(x, x, Tensor(PART)))": 800}, x=BLOCK),
-        *after("", {"graph_bytes(f(f(x, values=PART), x))": 800}, x=BLOCK),
-        *after(VIEW, {"graph_bytes(f(v, v))": 0, "graph_bytes(f(f(v, values=PART), v))": 800}),
-        *after("", {"graph_bytes(f(x, values=BLOCK, output=BLOCK))": 0}, x=[1.0]),
-        *after("", {"graph_bytes(f(f(x, values=BLOCK), values=BLOCK[:10], output=BIT))": 80}, x=[1.0]),
-        *after("y = (x * x).sum()\ny.backward()", {"graph_bytes(y)": 0}, x=BLOCK),
-    ),
-    row("count_paths", "what walking along every path counts; 2**80 paths are counted, not walked")(
-        *after("h = f(x, w)\nc = Tensor([3.0])", PATHS, x=[1.0], w=[2.0]),
-        *after("y = tower(x, 12)", {"count_paths(y)": 2**12}, x=[1.0]),
-        look.case(sparing, "count_paths(tower(x, 12))", 12, x=[1.0]),
-        *after("y = tower(x, 80, most=2400)", {"count_paths(y)": 2**80}, x=[1.0]),
-    ),
-    row("best_segment", "for no other segment fewer activations are there at once")(
-        *(look.case(fewest, f"best_segment({layers})", layers) for layers in (*range(1, 26), 47, 60, 100)),
-    ),
-    row("nested_calls", "what counting every call of a layer gives")(
-        *after("", {f"nested_calls({n})": calls for n, calls in CALLS.items()}),
-        *after("", {"nested_calls(6) - counted_calls(6)": 0}),
-    ),
+    ("graph_bytes", "values of inputs and arrays that Functions hold, each block of memory once and in full"),
+    *after("h = f(x, values=BLOCK)\nk = f(h, values=PART)", KEEPS, x=[1.0]),
+    look.case(measured, "(x + x).exp().sum()", x=0),
+    look.case(measured, "(x * 2).reshape(100, 200).T.sum(axis=0)", x=0),
+    ("graph_bytes", "not counted are leaves that require a gradient, nor the result; a freed graph keeps nothing"),
+    *after("", {"graph_bytes(x)": 0, "graph_bytes(x + x)": 0, "graph_bytes(f(x, x, Tensor(PART)))": 800}, x=BLOCK),
+    *after("", {"graph_bytes(f(f(x, values=PART), x))": 800}, x=BLOCK),
+    *after(VIEW, {"graph_bytes(f(v, v))": 0, "graph_bytes(f(f(v, values=PART), v))": 800}),
+    *after("", {"graph_bytes(f(x, values=BLOCK, output=BLOCK))": 0}, x=[1.0]),
+    *after("", {"graph_bytes(f(f(x, values=BLOCK), values=BLOCK[:10], output=BIT))": 80}, x=[1.0]),
+    *after("y = (x * x).sum()\ny.backward()", {"graph_bytes(y)": 0}, x=BLOCK),
+    ("count_paths", "what walking along every path counts; 2**80 paths are counted, not walked"),
+    *after("h = f(x, w)\nc = Tensor([3.0])", PATHS, x=[1.0], w=[2.0]),
+    *after("y = tower(x, 12)", {"count_paths(y)": 2**12}, x=[1.0]),
+    look.case(sparing, "count_paths(tower(x, 12))", 12, x=[1.0]),
+    *after("y = tower(x, 80, most=2400)", {"count_paths(y)": 2**80}, x=[1.0]),
+    ("best_segment", "for no other segment fewer activations are there at once"),
+    *(look.case(fewest, f"best_segment({layers})", layers) for layers in (*range(1, 26), 47, 60, 100)),
+    ("nested_calls", "what counting every call of a layer gives"),
+    *after("", {f"nested_calls({n})": calls for n, calls in CALLS.items()}),
+    *after("", {"nested_calls(6) - counted_calls(6)": 0}),
 )

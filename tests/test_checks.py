@@ -278,10 +278,6 @@ def test_positive_numbers_are_arrays_in_every_shape() -> None:
         assert isinstance(probes.positive(*shape), np.ndarray) and probes.positive(*shape).shape == shape
 
 
-def test_a_row_is_what_a_table_takes() -> None:
-    assert tables.row("Tensor.sum", "what must hold")(1, 2) == ("Tensor.sum", "what must hold", 1, 2)
-
-
 def test_an_expression_is_what_the_message_shows(reference_package: None) -> None:
     look = tables.Cases({"np": np})
     for case in (

@@ -64,11 +64,6 @@ def about(symbol: str, rows: Mapping[str, Sequence[Case]]) -> list[tuple[Any, ..
     return [(symbol, says, *cases) for says, cases in rows.items()]
 
 
-def row(symbol: str, says: str) -> Callable[..., tuple[Any, ...]]:
-    """A row, written with its heading on one line: `row("Tensor.sum", "what must hold")(case, case, …)`."""
-    return lambda *cases: (symbol, says, *cases)
-
-
 def run(cases: list[Case]) -> None:
     """Run each case; then, if some failed, raise CasesFailed."""
     failures = []
