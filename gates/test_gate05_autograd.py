@@ -23,7 +23,7 @@ from tinytorch.core.tensor import plug_in, recording, result_of
 from tinytorch.systems.autograd import best_segment, count_paths, graph_bytes, in_halves, nested_calls
 from workshop.checks import close, count, equal, exercise, holds, raises, shown
 from workshop.probes import allocated, differences, leaf, numbers, positive, random_gradient, unwatched
-from workshop.tables import Case, Cases, Expression, row, table
+from workshop.tables import Case, Cases, Expression, table
 
 look = Cases(globals())
 Sizes = tuple[int, ...]
