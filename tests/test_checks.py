@@ -171,6 +171,17 @@ def test_an_expression_is_what_the_message_shows(reference_package: None) -> Non
     assert lines[0] == "given     x + y, x = [1., 2.], y = [3., 4.]"
 
 
+def test_statements_run_before_what_is_looked_at() -> None:
+    look = tables.Cases({"np": np})
+    for text, expected in (("x", [1.0, 3.0]), ("x.shape", (2,)), ("y", None), ("len(x)", 2), ("x[1]", 3.0)):
+        look.after("x = np.array([1.0, 2.0]); x[1] += 1; y = None; ", text, expected)()
+    assert lines_of(look.after("x = np.ones(2); ", "x", [1.0, 2.0]))[0] == "given     x = np.ones(2)"
+    with pytest.raises(checks.CheckFailed, match="None"):
+        look.after("x = None", "x", [1.0])()
+    with pytest.raises(checks.CheckFailed, match="expected  x = None"):
+        look.after("x = 0", "x", None)()
+
+
 # Observations
 
 
