@@ -3,14 +3,14 @@
     look = Cases(globals())
 
     test_sums = table(
-        ("Tensor.sum", "sums along an axis, which then is gone",
-            look.gives("x.sum(axis=1)", [3.0, 7.0], x=[[1.0, 2.0], [3.0, 4.0]]),
-            look.like_numpy("x.sum(axis=0)", x=numbers(2, 3)),
-            look.raises("x.sum(axis=2)", ValueError, "2", x=[1.0])),
+        ("Tensor.sum", "sums along an axis, which then is gone"),
+        look.gives("x.sum(axis=1)", [3.0, 7.0], x=[[1.0, 2.0], [3.0, 4.0]]),
+        look.like_numpy("x.sum(axis=0)", x=numbers(2, 3)),
+        look.raises("x.sum(axis=2)", ValueError, "2", x=[1.0]),
     )
 
-Every row is a test about one exercise. All of its cases run, also after one that fails: which of them fail
-tells wrong code apart.
+Every row, a pair of words and the cases up to the next pair, is a test about one exercise. All of its cases run, also
+after one that fails: which of them fail tells wrong code apart.
 """
 
 from __future__ import annotations
@@ -40,8 +40,14 @@ class CasesFailed(AssertionError):
 listeners: list[Callable[[Exception | None], None]] = []
 
 
-def table(*rows: tuple[Any, ...]) -> Callable[[list[Case]], None]:
-    """A test for each row: (exercise, what must hold, case, case, …)."""
+def table(*items: tuple[Any, ...] | Case) -> Callable[[list[Case]], None]:
+    """A test for each row: (exercise, what must hold), case, case, …; the cases may stand in the tuple too."""
+    rows: list[tuple[Any, ...]] = []
+    for item in items:
+        if isinstance(item, tuple):
+            rows.append(item)
+        else:
+            rows[-1] += (item,)
     symbols = [row[0] for row in rows]
     ids = [f"{symbol}-{symbols[:i].count(symbol) + 1}" for i, symbol in enumerate(symbols)]
     marked = [pytest.param(row[2:], id=id, marks=exercise(*row[:2])) for id, row in zip(ids, rows)]
