@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import sys
 import threading
 import tracemalloc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from workshop.checks import NOTHING, CheckFailed, close, count, plain
+from workshop.checks import NOTHING, CheckFailed, close, count, holds, plain
 
 
 def numbers(*shape: int, seed: int = 0) -> np.ndarray:
@@ -175,3 +176,75 @@ def unwatched() -> Iterator[None]:
     finally:
         sys.settrace(before)
         threading.settrace(before_in_threads)
+
+
+def traces_after(action: Callable[[], Any], before: bool) -> bool:
+    """Whether tracemalloc runs after `action`, if it did, or did not, `before`; then it is as it was at first."""
+    first = tracemalloc.is_tracing()
+    (tracemalloc.start if before else tracemalloc.stop)()
+    try:
+        action()
+    finally:
+        after = tracemalloc.is_tracing()
+        (tracemalloc.start if first else tracemalloc.stop)()
+    return after
+
+
+# Threads: what waits for good must end, and cost little
+
+
+class Patience:
+    """Seconds to wait for what takes hardly any time. After a wait in vain there is less of it."""
+
+    seconds = 3.0
+
+    def in_vain(self) -> None:
+        self.seconds = max(self.seconds / 2, 0.5)
+
+    def ended(self, thread: threading.Thread) -> bool:
+        thread.join(self.seconds)
+        if thread.is_alive():
+            self.in_vain()
+        return not thread.is_alive()
+
+
+patience = Patience()
+
+
+def in_time(check: Callable[..., None]) -> Callable[..., None]:
+    """The same check in a thread of its own: if that waits for good, it fails, and what comes after it is judged too.
+
+    Threads that it starts end before it does, so that what they call is noted for it, and not for the next one.
+    """
+
+    @functools.wraps(check)
+    def limited(*arguments: Any) -> None:
+        errors: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                check(*arguments)
+            except BaseException as error:
+                errors.append(error)
+
+        before = threading.enumerate()
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        expected = "a batch, an error, or the word that there are no more"
+        holds(patience.ended(thread), expected, "it waits, and nothing comes")
+        left_running(before)
+        if errors:
+            raise errors[0]
+
+    return limited
+
+
+def left_running(before: Iterable[threading.Thread]) -> int:
+    """How many threads are alive that were not there before, after some patience."""
+    new = [thread for thread in threading.enumerate() if thread not in before]
+    return sum(not patience.ended(thread) for thread in new if thread is not threading.current_thread())
+
+
+def pause() -> None:
+    """Time in which a thread that is not held back would go on."""
+    threading.Event().wait(0.05)
