@@ -327,6 +327,17 @@ def test_letters_that_are_changed_or_shared(reference_package: None) -> None:
     assert lines_of(look.keeps("same(x)", x=[1.0, 2.0]))[2] == "got       the memory of x"
 
 
+def test_statements_run_before_what_is_looked_at() -> None:
+    look = tables.Cases({"np": np})
+    for text, expected in (("x", [1.0, 3.0]), ("x.shape", (2,)), ("y", None), ("len(x)", 2), ("x[1]", 3.0)):
+        look.after("x = np.array([1.0, 2.0]); x[1] += 1; y = None; ", text, expected)()
+    assert lines_of(look.after("x = np.ones(2); ", "x", [1.0, 2.0]))[0] == "given     x = np.ones(2)"
+    with pytest.raises(checks.CheckFailed, match="None"):
+        look.after("x = None", "x", [1.0])()
+    with pytest.raises(checks.CheckFailed, match="expected  x = None"):
+        look.after("x = 0", "x", None)()
+
+
 # Observations
 
 

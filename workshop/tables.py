@@ -219,3 +219,16 @@ class Cases:
                     checks.holds(not shared, "a result with memory of its own", f"the memory of {name}", e.given)
 
         return self.case(check, text, **letters)
+
+    def after(self, lines: str, text: str, expected: Any, *, tolerance: float = 1e-12, dtype: Any = None) -> Case:
+        """Once the statements `lines` have run, `text` is `expected`: numbers by `close`, anything else by `equal`."""
+
+        def check(e: Expression) -> None:
+            count.given, names = lines.rstrip("; "), dict(self.names)
+            exec(compile(lines, "the gate's lines", "exec"), names)
+            found = eval(e.code, names)
+            if isinstance(expected, (bool, int, str, tuple, type(None))):
+                return checks.equal(found, expected, text, count.given)
+            checks.close(found, expected, text, count.given, tolerance, dtype)
+
+        return self.case(check, text)
