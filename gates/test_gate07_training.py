@@ -131,12 +131,10 @@ def stops(patience: int, losses: str, *expected: tuple[bool, float, int, int]) -
 
 
 INFINITE = (False, math.inf, -1, 1)
+NINES = (0, 9, 0, 0), (0, 9, 0, 1), (0, 9, 0, 2), (0, 7, 3, 0), (0, 7, 3, 1), (0, 5, 5, 0)
 
 test_stopping = table(
-    (
-        "EarlyStopping.step",
-        "it stops after `patience` epochs in a row without a new lowest loss, and goes on saying so",
-    ),
+    ("EarlyStopping.step", "it stops after `patience` epochs in a row without a new lowest loss, and says so again"),
     look.equals("EarlyStopping(1).step(1.0)", False),
     stops(2, "3.0, 2.0, 2.5, 2.4", (0, 3.0, 0, 0), (0, 2.0, 1, 0), (0, 2.0, 1, 1), (1, 2.0, 1, 2)),
     stops(1, "3.0, 2.0, 2.5, 2.4", (0, 3.0, 0, 0), (0, 2.0, 1, 0), (1, 2.0, 1, 1), (1, 2.0, 1, 2)),
@@ -145,16 +143,7 @@ test_stopping = table(
     stops(2, "3.0, 3.5, 2.0, 2.5", (0, 3.0, 0, 0), (0, 3.0, 0, 1), (0, 2.0, 2, 0), (0, 2.0, 2, 1)),
     stops(2, "1.5, 5.0, 4.0", (0, 1.5, 0, 0), (0, 1.5, 0, 1), (1, 1.5, 0, 2)),
     stops(2, "0.5, -0.5, -0.2, -1.0", (0, 0.5, 0, 0), (0, -0.5, 1, 0), (0, -0.5, 1, 1), (0, -1.0, 3, 0)),
-    stops(
-        4,
-        "9.0, 9.5, 9.6, 7.0, 8.0, 5.0",
-        (0, 9, 0, 0),
-        (0, 9, 0, 1),
-        (0, 9, 0, 2),
-        (0, 7, 3, 0),
-        (0, 7, 3, 1),
-        (0, 5, 5, 0),
-    ),
+    stops(4, "9.0, 9.5, 9.6, 7.0, 8.0, 5.0", *NINES),
     ("EarlyStopping.step", "a loss that equals the best counts as waiting"),
     stops(2, "2.0, 2.0, 2.0", (0, 2.0, 0, 0), (0, 2.0, 0, 1), (1, 2.0, 0, 2)),
     ("EarlyStopping.step", "NaN counts as waiting, also in the first epoch, and so does infinity"),
