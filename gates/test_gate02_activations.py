@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch import Tensor
+from tinytorch import GELU, ReLU, Sigmoid, Softmax, Tanh, Tensor
 from tinytorch.core.tensor import result_of
+from tinytorch.systems.activations import dead_units, gelu_error, relu_sparsity, saturation_point, sparse_bytes
 from workshop.checks import close
 from workshop.probes import at_the_door, leaf, numbers
 from workshop.tables import Case, Cases, Expression, about, table
