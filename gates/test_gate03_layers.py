@@ -1,764 +1,460 @@
-"""Gate 03: layers and the parameters that they own."""
+"""Gate 03: layers and the parameters that they own. A case is an expression, and what it must give."""
 
 import itertools
 import math
-import tracemalloc
 from collections.abc import Callable
-from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
-from tinytorch import Dropout, Layer, Linear, Sequential, Tensor, he_normal, manual_seed, plug_in, xavier_uniform
+from tinytorch import Dropout, Layer, Linear, Sequential, Tensor, he_normal, manual_seed, watch, xavier_uniform
 from tinytorch.systems.layers import activation_bytes, ensemble_moments, model_bytes, signal_after
-from workshop.checks import close, equal, exercise, holds, raises
+from workshop.checks import close, holds, plain, raises
+from workshop.probes import allocated, numbers
+from workshop.tables import Case, Cases, Expression, table
+
+look = Cases(globals())
 
 
-def numbers(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=shape)
+class Made(Layer):
+    """A layer with these attributes."""
+
+    def __init__(self, **attributes: Any) -> None:
+        vars(self).update(attributes)
 
 
-def parameter(*values: float, dtype: str = "float32") -> Tensor:
-    return Tensor(np.array(values, dtype), requires_grad=True)
+weight = lambda *values, dtype="float32": Tensor(np.array(values, dtype), requires_grad=True)  # a parameter
+buffer = lambda *values: Tensor(np.array(values))  # a Tensor that is none: integers, or float64
+joined = lambda tensors: np.concatenate([np.ravel(plain(tensor)) for tensor in tensors])  # all of their numbers
+values = lambda model: joined(tensor for _, tensor in model.named_tensors())  # all numbers of a model
+single = lambda *shape, seed=0: numbers(*shape, seed=seed).astype(np.float32)
 
 
-class Scale(Layer):
-    """A parameter, a tensor that is none, a private tensor, and a number."""
+put = lambda layer, **attributes: [vars(layer).update(attributes), layer][1]
+seeded = lambda function, *arguments, seed=1, **options: manual_seed(seed) or function(*arguments, **options)
 
-    def __init__(self) -> None:
-        self.factor = parameter(1.0, 2.0)
-        self.seen = Tensor(np.array([7]))
-        vars(self)["_cache"] = parameter(9.0)
-        self.rate = 0.5
-
-
-class Block(Layer):
-    """Parts before and after a parameter of its own."""
-
-    def __init__(self) -> None:
-        self.first = Scale()
-        self.gain = parameter(3.0)
-        self.second = Scale()
+# Models, as they stand in the expressions.
+ONE = "Made(factor=weight(5.0, 6.0), seen=buffer(7), rate=0.5, _cache=weight(9.0))"
+PAIR = "Made(a=Made(factor=weight(5.0, 6.0), seen=buffer(7)), gain=weight(3.0), b=Made(factor=weight(8.0, 9.0)))"
+LISTS = "Made(parts=[Made(gain=weight(3.0), a=Made(seen=buffer(8), factor=weight(5)))], gains=(weight(2), buffer(6)))"
+TIED = "Made(a=Made(factor=(w := weight(5.0, 6.0)), gain=weight(3.0)), b=Made(factor=w))"
+SHARED = "Made(a=(part := Made(factor=weight(5.0, 6.0), gain=weight(3.0))), b=part)"
+EQUAL = "Made(a=Made(factor=weight(5.0, 6.0)), b=Made(factor=weight(5.0, 6.0)))"
 
 
-class Stack(Layer):
-    """Parts and tensors in a list and a tuple, three levels deep."""
+# Parameters
 
-    def __init__(self) -> None:
-        self.blocks = [Block(), Scale()]
-        self.offsets = (parameter(0.5), Tensor([4.0]))
+names = lambda model: tuple(name for name, _ in model.named_parameters())
+# The names of a model's parameters, and all of its numbers after an optimizer has subtracted 0.5 from those.
+named = lambda model, *right: look.equals(f"names({model})", right)
+steps = lambda model, *right: look.gives(f"stepped({model})", right)
+minus = lambda tensor: put(tensor, data=tensor.data - 0.5)
+stepped = lambda model: [[minus(tensor) for _, tensor in model.named_parameters()], values(model)][1]
 
-
-SCALE = "a layer with factor (requires a gradient), seen (does not), _cache, rate"
-BLOCK = "a layer with first = Scale(), gain = Tensor(…, requires_grad=True), second = Scale()"
-STACK = "a layer with blocks = [Block(), Scale()] and offsets = (a parameter, a tensor without gradient)"
-
-
-def names_of(model: Layer) -> tuple[str, ...]:
-    return tuple(name for name, _ in model.named_parameters())
-
-
-# The operations that stage 01 brings, for which stage 05 will have rules.
-OPERATIONS = set("Add Sub Neg Mul Div Pow Matmul Reshape Transpose Index Sum Mean Max Exp Log".split())
-
-
-def gradient_reaches(function: Callable[[], Tensor], source: Tensor, name: str, given: str) -> None:
-    """Going back through the doors of stage 01's operations from the result of `function`, one comes to `source`."""
-    made: dict[int, tuple[Tensor, tuple[Tensor, ...]]] = {}
-    unknown: list[object] = []
-
-    def record(op: object, result: Tensor, inputs: tuple[Tensor, ...], saved: dict[str, object]) -> None:
-        result.requires_grad = True
-        made[id(result)] = (result, inputs)
-        unknown.extend([op] if op not in OPERATIONS else [])
-
-    before = plug_in(SimpleNamespace(record=record))
-    try:
-        result = function()
-    finally:
-        plug_in(before)
-    waiting, met = [result], set()
-    while waiting:
-        tensor = waiting.pop()
-        if id(tensor) not in met:
-            met.add(id(tensor))
-            waiting.extend(made.get(id(tensor), (None, ()))[1])
-    expected = f"a result made of tensor operations, through which a gradient finds its way to {name}"
-    holds(id(source) in met, expected, f"no way from the result to {name}", given)
-    holds(not unknown, "operations of stage 01 alone, which have rules", f"also {unknown}", given)
-
-
-# Finding parameters
-
-
-@exercise("Layer.named_parameters")
-def test_parameters_are_found() -> None:
-    """tensors that require a gradient are parameters, unless their name begins with an underscore"""
-    scale = Scale()
-    found = list(scale.named_parameters())
-    equal(tuple(name for name, _ in found), ("factor",), "the names", SCALE)
-    holds(found[0][1] is scale.factor, "the Tensor itself, which an optimizer will change", "another object", SCALE)
-    equal(len(scale.parameters()), 1, "len(parameters())", SCALE)
-
-
-@exercise("Layer.named_parameters")
-def test_parts_are_searched() -> None:
-    """parameters of parts carry the path to them, after the layer's own"""
-    block = Block()
-    equal(names_of(block), ("gain", "first.factor", "second.factor"), "the names", BLOCK)
-    found = dict(block.named_parameters())
-    holds(found["second.factor"] is block.second.factor, "second.factor itself", "another object", BLOCK)
-
-
-@exercise("Layer.named_parameters")
-def test_lists_are_searched() -> None:
-    """tensors and parts in lists are named by their position, at any depth"""
-    expected = ("offsets.0", "blocks.0.gain", "blocks.0.first.factor", "blocks.0.second.factor", "blocks.1.factor")
-    equal(names_of(Stack()), expected, "the names", STACK)
-
-
-@exercise("Layer.named_parameters")
-def test_tied_parameters_come_once() -> None:
-    """a tensor, or a layer, that is used in two places comes once, under its first name"""
-    tensors = Block()
-    tensors.second.factor = tensors.first.factor
-    equal(names_of(tensors), ("gain", "first.factor"), "the names", "second.factor = first.factor")
-    layers = Block()
-    layers.second = layers.first
-    equal(names_of(layers), ("gain", "first.factor"), "the names", "second = first")
-    equal(names_of(layers), ("gain", "first.factor"), "the names when asked again", "second = first")
-
-
-@exercise("Layer.named_parameters")
-def test_equal_parameters_are_not_tied() -> None:
-    """two parameters with the same values are two, and one that is frozen later is none"""
-    block = Block()
-    equal(
-        len(list(block.named_parameters())), 3, "the number of parameters", "first.factor and second.factor are equal"
-    )
-    block.first.factor.requires_grad = False
-    equal(names_of(block), ("gain", "second.factor"), "the names", "first.factor.requires_grad = False")
+test_parameters = table(
+    ("Layer.named_parameters", "Tensors that require a gradient are parameters, without a leading underscore"),
+    *(named(ONE, "factor"), steps(ONE, 4.5, 5.5, 7.0)),
+    look.gives(f"joined({ONE}.parameters())", [5.0, 6.0]),
+    look.equals("names(Made(rate=0.5, seen=buffer(7)))", ()),
+    look.equals(f"[names(m := {TIED}), vars(w).update(requires_grad=False), names(m)][2]", ("a.gain",)),
+    ("Layer.named_parameters", "those of parts, also in lists, carry the path to them, after the layer's own"),
+    *(named(PAIR, "gain", "a.factor", "b.factor"), steps(PAIR, 2.5, 4.5, 5.5, 7.0, 7.5, 8.5)),
+    *(named(LISTS, "gains.0", "parts.0.gain", "parts.0.a.factor"), steps(LISTS, 1.5, 6.0, 2.5, 8.0, 4.5)),
+    look.gives(f"joined({LISTS}.parameters())", [2.0, 3.0, 5.0]),
+    ("Layer.named_parameters", "what is used in two places comes once, and two with the same values are two"),
+    *(named(TIED, "a.factor", "a.gain"), steps(TIED, 4.5, 5.5, 2.5, 4.5, 5.5)),
+    *(named(SHARED, "a.factor", "a.gain"), steps(SHARED, 4.5, 5.5, 2.5, 4.5, 5.5, 2.5)),
+    *(named(EQUAL, "a.factor", "b.factor"), steps(EQUAL, 4.5, 5.5, 4.5, 5.5)),
+    look.equals(f"[names(model := {TIED}), names(model)][1]", ("a.factor", "a.gain")),
+)
 
 
 # State
 
+overwrite = lambda arrays: [plain(array).fill(50) for array in arrays]
+state_of = lambda model: (state := model.state_dict()) and joined(state[name] for name in sorted(state))
+# The sorted names of a state, and its numbers in their order.
+entries = lambda model, *right: look.equals(f"tuple(sorted({model}.state_dict()))", right)
+stored = lambda model, *right: look.gives(f"state_of({model})", right)
+# What a state holds when the model's tensors are overwritten after it was taken.
+later = lambda model, name, right: look.gives(
+    f"[s := (m := {model}).state_dict(), overwrite(t for _, t in m.named_tensors()), s['{name}']][2]", right
+)
 
-@exercise("Layer.state_dict")
-def test_state_has_every_tensor() -> None:
-    """values of all tensors by name, parameters or not, as NumPy arrays of their dtype"""
-    state = Block().state_dict()
-    expected = ("gain", "first.factor", "first.seen", "second.factor", "second.seen")
-    equal(tuple(state), expected, "the names", BLOCK)
-    equal(type(state["gain"]).__name__, "ndarray", 'type of state["gain"]', BLOCK)
-    close(state["first.factor"], [1.0, 2.0], 'state["first.factor"]', BLOCK, dtype=np.float32)
-    close(state["second.seen"], [7], 'state["second.seen"]', BLOCK, dtype=np.int64)
-
-
-@exercise("Layer.state_dict")
-def test_state_of_tied_tensors() -> None:
-    """a tensor used in two places comes under both of its names, so that the names do not depend on tying"""
-    block = Block()
-    block.second.factor = block.first.factor
-    expected = ("first.factor", "first.seen", "gain", "second.factor", "second.seen")
-    equal(tuple(sorted(block.state_dict())), expected, "the names, sorted", "second.factor = first.factor")
-
-
-@exercise("Layer.state_dict")
-def test_state_is_a_copy() -> None:
-    """training goes on, and the state that was taken stays as it was"""
-    scale = Scale()
-    state = scale.state_dict()
-    scale.factor.data -= 1.0
-    close(state["factor"], [1.0, 2.0], 'state["factor"]', "state = layer.state_dict(), then factor.data -= 1")
-    state["factor"][0] = 50.0
-    close(scale.factor, [0.0, 1.0], "factor", 'then state["factor"][0] = 50')
+test_state = table(
+    ("Layer.state_dict", "the values of all tensors by name, parameters or not, as NumPy arrays of their dtype"),
+    *(entries(ONE, "factor", "seen"), stored(ONE, 5.0, 6.0, 7.0)),
+    *(entries(PAIR, "a.factor", "a.seen", "b.factor", "gain"), stored(PAIR, 5.0, 6.0, 7.0, 8.0, 9.0, 3.0)),
+    entries(LISTS, "gains.0", "gains.1", "parts.0.a.factor", "parts.0.a.seen", "parts.0.gain"),
+    stored(LISTS, 2, 6, 5, 8, 3),
+    look.equals(f"type({ONE}.state_dict()['factor']).__name__", "ndarray"),
+    look.gives(f"{ONE}.state_dict()['factor']", [5.0, 6.0], dtype=np.float32),
+    look.gives(f"{ONE}.state_dict()['seen']", [7], dtype=np.int64),
+    ("Layer.state_dict", "a tensor in two places comes under both of its names, which do not depend on what is tied"),
+    *(entries(TIED, "a.factor", "a.gain", "b.factor"), stored(TIED, 5.0, 6.0, 3.0, 5.0, 6.0)),
+    *(entries(SHARED, "a.factor", "a.gain", "b.factor", "b.gain"), stored(SHARED, 5.0, 6.0, 3.0, 5.0, 6.0, 3.0)),
+    *(entries(EQUAL, "a.factor", "b.factor"), stored(EQUAL, 5.0, 6.0, 5.0, 6.0)),
+    ("Layer.state_dict", "a copy: training goes on, and the state that was taken stays as it was"),
+    *(later(PAIR, "a.factor", [5, 6]), later(PAIR, "b.factor", [8, 9]), later(TIED, "b.factor", [5, 6])),
+    look.gives(f"[overwrite((m := {PAIR}).state_dict().values()), values(m)][1]", [3, 5, 6, 7, 8, 9]),
+)
 
 
-def full_state(block: Block) -> dict[str, np.ndarray]:
-    """Other values for every tensor of a Block, in float64."""
-    names = ("gain", "first.factor", "first.seen", "second.factor", "second.seen")
-    tensors = (block.gain, block.first.factor, block.first.seen, block.second.factor, block.second.seen)
-    return {name: np.full(tensor.shape, 10.0 + i) for i, (name, tensor) in enumerate(zip(names, tensors))}
+def loads(state: dict[str, Any], right: Any, then: str = "values(m)", model: str = PAIR) -> Case:
+    """What `then` gives when model m has loaded a state; t are the Tensors that an optimizer holds since before."""
+    text = f"[t := [*(m := {model}).named_tensors()], m.load_state_dict(state), {then}][-1]"
+    return look.gives(text, right, what=then, state={name: np.copy(array) for name, array in state.items()})
 
 
-@exercise("Layer.load_state_dict")
-def test_state_is_taken_over() -> None:
-    """every tensor of the layer and its parts gets its values, whatever the order of the names"""
-    block = Block()
-    state = dict(reversed(full_state(block).items()))
-    block.load_state_dict(state)
-    close(block.gain, [10.0], "gain", 'state["gain"] = [10]')
-    close(block.first.factor, [11.0, 11.0], "first.factor", 'state["first.factor"] = [11, 11]')
-    close(block.second.seen, [14], "second.seen, which is no parameter", 'state["second.seen"] = [14]')
-    equal(len(state), 5, "len(state) afterwards", "a state of five names")
+ENTRIES = {"b.factor": np.array([13.5, 14.5]), "a.seen": np.array([12.0])}
+ENTRIES |= {"gain": np.array([15.5]), "a.factor": np.array([10.5, 11.5])}
+LOADED = [15.5, 10.5, 11.5, 12.0, 13.5, 14.5]
+OWN = {name: array.astype("int64" if name == "a.seen" else "float32") for name, array in ENTRIES.items()}
+TIES = {"a.factor": np.array([1.5, 2.5]), "a.gain": np.array([4.5]), "b.factor": np.array([1.5, 2.5])}
+THREE = "Made(gain=weight(3.0), scale=weight(*range(23)), offset=weight(*range(47)))"
+FITS = {"gain": np.full(1, 1.5), "scale": np.full(23, 2.5), "offset": np.full(47, 3.5)}
 
 
-@exercise("Layer.load_state_dict")
-def test_tensors_stay_the_same_objects() -> None:
-    """an optimizer holds the tensors: they stay, with their dtype, and share no memory with the state"""
-    block = Block()
-    factor, gain, state = block.first.factor, block.gain, full_state(block)
-    state["gain"] = np.array([10.0], np.float32)
-    gain.grad = np.array([0.25], np.float32)
-    block.load_state_dict(state)
-    given = "state of float64 arrays, layer of float32 tensors"
-    holds(block.first.factor is factor, "the same Tensor object as before", "another one", given)
-    close(factor, [11.0, 11.0], "first.factor", given, dtype=np.float32)
-    holds(factor.requires_grad, "first.factor.requires_grad still True", "False", given)
-    close(gain.grad, [0.25], "gain.grad, which is not part of the state", given)
-    state["gain"][0] = 99.0
-    close(gain, [10.0], "gain", 'state["gain"][0] = 99 after loading')
+def refused(e: Expression, state: dict[str, Any], mentions: tuple[Any, ...], kinds: Any) -> None:
+    """The message names what does not fit and nothing else, and the model keeps its numbers."""
+    model = e.result()
+    before = values(model)
+    given = f"{e.text}, a state with {', '.join(f'{name} {np.shape(value)}' for name, value in state.items())}"
+
+    def load() -> np.ndarray:
+        model.load_state_dict(state)
+        return values(model)
+
+    message = str(raises(kinds, load, given, mentions))
+    words = ("gain", "scale", "offset", "other", "23", "31", "47") if mentions else ()
+    named = [word for word in words if word in message and word not in str(mentions)]
+    holds(not named, f"a message that does not name {', '.join(named)}, which fits", message, given)
+    close(values(model), before, "the model's numbers afterwards", given)
 
 
-def refused(name: str, value: object, mentions: list[object], given: str) -> None:
-    """A state with `value` under `name` (None: without that name) is refused, and changes nothing."""
-    block = Block()
-    state: dict[str, object] = {**full_state(block), name: value}
-    if value is None:
-        del state[name]
-    raises((ValueError, TypeError), lambda: block.load_state_dict(state), given, mentions)
-    close(block.gain, [3.0], "gain, the first to be loaded", given)
-    close(block.first.factor, [1.0, 2.0], "first.factor", given)
+def refusal(changes: dict[str, Any], *mentions: Any, kinds: Any = ValueError) -> Case:
+    """FITS with changes, where None takes a name away, is refused."""
+    state = {name: value for name, value in {**FITS, **changes}.items() if value is not None}
+    return look.case(refused, THREE, state, mentions, kinds)
 
 
-@exercise("Layer.load_state_dict")
-def test_missing_and_unknown_names() -> None:
-    """a name too few or too many is refused by name, and nothing is changed"""
-    refused("second.factor", None, ["second.factor"], "a state without second.factor")
-    refused("third.factor", np.zeros(2), ["third.factor"], "a state with a third.factor as well")
-
-
-@exercise("Layer.load_state_dict")
-def test_shapes_that_differ() -> None:
-    """another shape is refused with both shapes in the message, also if it would broadcast; nothing is changed"""
-    for shape in ((3,), (1,), (1, 2)):
-        given = f"a state whose second.factor has shape {shape}"
-        refused("second.factor", np.zeros(shape), ["second.factor", "(2,)", shape], given)
-    refused("second.factor", np.array(["a", "b"]), [], "a state whose second.factor holds letters")
-
-
-@exercise("Layer.load_state_dict")
-def test_what_state_dict_gave_can_be_loaded() -> None:
-    """a layer of the same build takes over the state of another, tied tensors and all"""
-    block, other = Block(), Block()
-    for model in (block, other):
-        model.second.factor = model.first.factor
-    block.first.factor.data[...] = [5.0, 6.0]
-    block.second.seen.data[...] = 8
-    names = ("gain", "first.factor", "first.seen", "second.factor", "second.seen")
-    tensors = (block.gain, block.first.factor, block.first.seen, block.first.factor, block.second.seen)
-    other.load_state_dict({name: tensor.data.copy() for name, tensor in zip(names, tensors)})
-    close(other.first.factor, [5.0, 6.0], "first.factor", "second.factor = first.factor in both")
-    close(other.second.seen, [8], "second.seen", "second.factor = first.factor in both")
+test_loading = table(
+    ("Layer.load_state_dict", "every tensor of the layer and its parts gets its values, whatever their order"),
+    loads(ENTRIES, LOADED),
+    loads(ENTRIES, 4, "np.array(len(state))"),
+    loads(TIES, [1.5, 2.5, 4.5, 1.5, 2.5], model=TIED),
+    loads({"gain": np.array([8.5])}, [8.5], model="Made(gain=weight(3.0))"),
+    loads({"seen": np.array([9, 8])}, [9, 8], model="Made(seen=buffer(7, 6))"),
+    loads({"a": np.array([[4.5, 5.5]])}, [4.5, 5.5], model="Made(a=Tensor([[1.0, 2.0]]))"),
+    ("Layer.load_state_dict", "tensors stay, as an optimizer holds them, with dtype and memory of their own"),
+    loads(ENTRIES, LOADED, "joined(tensor for _, tensor in t)"),
+    *(loads(state, LOADED, "overwrite(state.values()) and values(m)") for state in (ENTRIES, OWN)),
+    loads(ENTRIES, [4, 4, 8, 4], "np.array([tensor.dtype.itemsize for _, tensor in m.named_tensors()])"),
+    loads(ENTRIES, [1, 1, 0, 1], "np.array([tensor.requires_grad for _, tensor in m.named_tensors()])"),
+    ("Layer.load_state_dict", "a name too few or too many is refused by that name alone, and nothing is changed"),
+    refusal({"scale": None}, "scale"),
+    refusal({"gain": None}, "gain"),
+    refusal({"other": np.full(2, 9.5)}, "other"),
+    refusal({"other": np.full(23, 9.5), "scale": None}, "other", "scale"),
+    ("Layer.load_state_dict", "another shape is refused, with both shapes, and nothing is changed"),
+    *(refusal({"scale": np.full(shape, 2.5)}, "scale", "(23,)", shape) for shape in ((31,), (1,), (1, 23), (23, 1))),
+    refusal({"gain": np.full((), 2.5)}, "gain", "(1,)", "()"),
+    refusal({"offset": np.full(31, 2.5)}, "offset", "(47,)", "(31,)"),
+    refusal({"offset": np.array(["a"] * 47)}, kinds=(TypeError, ValueError)),
+)
 
 
 # Mode
 
 
-def places(stack: Stack) -> dict[str, Layer]:
-    """The layer and its parts, at every depth."""
-    block, scale = stack.blocks
-    return {"the layer": stack, "blocks[1]": scale, "blocks[0]": block, "blocks[0].first": block.first}
+def modes(before: bool | None, model: Layer, switch: Callable[[Layer], Any]) -> tuple[str, ...]:
+    """The model's layers that are in training after `switch`, when all (or none) were before; None: a new model."""
+    layers = {"itself": model, **dict(model.named_layers())}
+    for layer in layers.values() if before is not None else ():
+        layer.training = before
+    switch(model)
+    return tuple(name for name, layer in layers.items() if layer.training)
 
 
-@exercise("Layer.train")
-def test_train_reaches_every_part() -> None:
-    """train() and train(True) switch parts of parts, and parts in lists, to training"""
-    for arguments in ((), (True,)):
-        stack = Stack()
-        for layer in places(stack).values():
-            layer.training = False
-        stack.train(*arguments)
-        for place, layer in places(stack).items():
-            equal(layer.training, True, f"training of {place} after train{arguments}", STACK)
+switched = lambda before, model, call, *right: look.equals(f"modes({before}, {model}, lambda m: m.{call})", right)
+DEEP, DEEPEST = "Made(a=Made(b=Made(c=Made())))", ("itself", "a", "a.b", "a.b.c")
+OFF, ON = ("eval()", "train(False)", "train(mode=False)"), ("train()", "train(True)", "train(mode=True)")
+LIST, LISTED = "Made(parts=[Made(), Made(a=Made())])", ("itself", "parts.0", "parts.1", "parts.1.a")
 
-
-@exercise("Layer.train")
-def test_eval_reaches_every_part() -> None:
-    """eval() and train(False) switch parts of parts, and parts in lists, to evaluation"""
-    for call in ("eval()", "train(False)"):
-        stack = Stack()
-        _ = stack.eval() if call == "eval()" else stack.train(False)
-        for place, layer in places(stack).items():
-            equal(layer.training, False, f"training of {place} after {call}", STACK)
-
-
-@exercise("Layer.train")
-def test_eval_twice() -> None:
-    """parts that are in evaluation already stay there"""
-    stack = Stack()
-    for layer in places(stack).values():
-        layer.training = False
-    stack.eval()
-    for place, layer in places(stack).items():
-        equal(layer.training, False, f"training of {place} after eval()", "all of its parts in evaluation before")
-
-
-@exercise("Layer.train")
-def test_train_returns_the_layer() -> None:
-    """train() and eval() return the layer"""
-    block = Block()
-    holds(block.train() is block, "the layer itself from train()", block.train(), BLOCK)
-    holds(block.eval() is block, "the layer itself from eval()", block.eval(), BLOCK)
-
-
-@exercise("Layer.train")
-def test_mode_is_a_layers_own() -> None:
-    """switching one layer leaves other layers as they are"""
-    one, other = Scale(), Scale()
-    one.train(False)
-    equal(other.training, True, "other.training", "one.train(False)")
+test_mode = table(
+    ("Layer.train", "train and eval switch this layer, and no other"),
+    *(switched(before, "Made()", call) for before in (None, True) for call in OFF),
+    *(switched(before, "Made()", call, "itself") for before in (None, False) for call in ON),
+    look.equals("[Made().train(), other := Made(), Made().eval(), other.training][3]", True),
+    ("Layer.train", "parts of parts, and parts in lists, are switched as well"),
+    *(switched(before, "Made(a=Made())", "eval()") for before in (None, True)),
+    *(switched(before, "Made(a=Made())", "train()", "itself", "a") for before in (None, False)),
+    *(switched(before, DEEP, "eval()") for before in (None, True, False)),
+    *(switched(before, DEEP, "train()", *DEEPEST) for before in (None, False)),
+    look.equals(f"modes(True, {DEEP}, lambda m: [put(m.a, training=False), m.eval()])", ()),
+    *(switched(before, LIST, "train(False)") for before in (None, True)),
+    *(switched(before, LIST, "train(True)", *LISTED) for before in (None, False)),
+    ("Layer.train", "the layer itself comes back"),
+    *(look.equals(f"(m := {model}) is m.{call}", True) for model in ("Made()", LIST) for call in ("train()", "eval()")),
+)
 
 
 # Initialisation
 
-FANS = ((300, 200), (50, 1200), (1000, 60))
+
+def draws(initialise: str) -> list[Case]:
+    """Numbers from the package's generator: each call, and each seed, has others."""
+    first, again = f"seeded({initialise}, 40, 50)", f"seeded({initialise}, 40, 50, seed=2)"
+    return [
+        look.gives(f"{first} - {first}", np.zeros((40, 50))),
+        look.equals(f"({first} == {initialise}(40, 50)).sum()", 0),
+        look.equals(f"({first} == {again}).sum()", 0),
+        look.gives(f"seeded({initialise}, 4, 5) * 0", np.zeros((4, 5)), dtype=np.float32),
+    ]
 
 
-def check_draws(initialise: Callable[[int, int], np.ndarray], name: str) -> None:
-    """Drawn from the package's generator: one seed gives one matrix, and the next draw another."""
-    manual_seed(1)
-    first, second = initialise(4, 5), initialise(4, 5)
-    manual_seed(1)
-    again = initialise(4, 5)
-    manual_seed(2)
-    other = initialise(4, 5)
-    close(first, again, f"{name}(4, 5)", "manual_seed(1) before each of two calls", 0.0)
-    holds(not np.array_equal(first, second), "other numbers in the second call", "the same", "two calls in a row")
-    holds(not np.array_equal(first, other), "other numbers", "the same", "manual_seed(1), and manual_seed(2)")
+def spread(initialise: str, fans: str, expected: float) -> list[Case]:
+    """The variance of 60,000 numbers, to five standard errors, and how many of those the mean is away from 0."""
+    sizes = ("300, 200", "50, 1200", "1000, 60")
+    both = [(f"seeded({initialise}, {size})", fans.format(*size.split(", "))) for size in sizes]
+    variances = [look.gives(f"{w}.var(dtype=float) * {fan}", expected, tolerance=0.03) for w, fan in both]
+    return variances + [look.gives(f"errors({w})", 0.0, tolerance=5) for w, _ in both]
 
 
-def check_spread(
-    initialise: Callable[[int, int], np.ndarray], variance: Callable[[int, int], float], name: str
-) -> None:
-    """Shape, dtype, mean and variance of 60,000 numbers; five standard errors are 3 % of the variance."""
-    for seed, (fan_in, fan_out) in enumerate(FANS):
-        manual_seed(seed)
-        weights = initialise(fan_in, fan_out)
-        given, expected = f"{name}({fan_in}, {fan_out})", variance(fan_in, fan_out)
-        equal(weights.shape, (fan_in, fan_out), "the shape", given)
-        equal(str(weights.dtype), "float32", "the dtype", given)
-        ratio = weights.var(dtype=np.float64) / expected
-        close(ratio, 1.0, f"the variance of the weights, divided by {expected:.5f},", given, 0.03)
-        error = math.sqrt(expected / weights.size)
-        holds(abs(weights.mean()) < 5 * error, f"a mean within {5 * error:.5f} of 0", weights.mean(), given)
+# How many standard errors the mean is away from 0, and the shares of the numbers between each two bounds.
+errors = lambda weights: float(weights.mean(dtype=float) / weights.std(dtype=float) * math.sqrt(weights.size))
+shares = lambda weights, *bounds: np.histogram(weights, bounds)[0] / weights.size
+UNIFORM = "seeded(xavier_uniform, 300, 200) / math.sqrt(6 / 500)"
+NORMAL = "seeded(he_normal, 300, 200) / math.sqrt(2 / 300)"
+
+test_initialisation = table(
+    ("xavier_uniform", "float32 weights (fan_in, fan_out) from the package's generator, anew at each call"),
+    *draws("xavier_uniform"),
+    ("xavier_uniform", "mean 0 and variance 2 / (fan_in + fan_out)"),
+    *spread("xavier_uniform", "({} + {})", 2.0),
+    ("xavier_uniform", "the weights fill ±√(6 / (fan_in + fan_out)) evenly, and none lies outside"),
+    look.gives(f"np.abs({UNIFORM}).max()", 0.995, tolerance=0.00501),
+    look.gives(f"shares({UNIFORM}, -1.00001, -0.5, 0, 0.5, 1.00001)", [0.25] * 4, tolerance=0.01),
+    ("he_normal", "float32 weights (fan_in, fan_out) from the package's generator, anew at each call"),
+    *draws("he_normal"),
+    ("he_normal", "mean 0 and variance 2 / fan_in"),
+    *spread("he_normal", "{}", 2.0),
+    ("he_normal", "of a normal distribution 68.3 % lie within one standard deviation, 95.4 % within two"),
+    look.gives(f"shares({NORMAL}, -2, -1, 0, 1, 2)", [0.1359, 0.3413, 0.3413, 0.1359], tolerance=0.01),
+)
 
 
-@exercise("xavier_uniform")
-def test_xavier_variance() -> None:
-    """float32 weights (fan_in, fan_out) with mean 0 and variance 2 / (fan_in + fan_out)"""
-    check_spread(xavier_uniform, lambda fan_in, fan_out: 2 / (fan_in + fan_out), "xavier_uniform")
+# Linear and Sequential
+
+# The operations that stage 01 brings, for which stage 05 will have rules.
+OPERATIONS = set("Add Sub Neg Mul Div Pow Matmul Reshape Transpose Index Sum Mean Max Exp Log".split())
 
 
-@exercise("xavier_uniform")
-def test_xavier_is_uniform() -> None:
-    """the weights fill ±√(6 / (fan_in + fan_out)) evenly, and none lies outside"""
-    manual_seed(3)
-    weights, bound = xavier_uniform(300, 200), math.sqrt(6 / 500)
-    largest = float(np.abs(weights).max())
-    holds(0.99 * bound < largest < 1.00001 * bound, f"sizes up to {bound:.5f}", largest, "xavier_uniform(300, 200)")
-    quarters = np.histogram(weights, bins=4, range=(-bound, bound))[0] / weights.size
-    close(quarters, np.full(4, 0.25), "shares of the four quarters of the range", "xavier_uniform(300, 200)", 0.01)
+def cut_off(run: Callable[[], Tensor], **sources: Tensor) -> tuple[str, ...]:
+    """The sources that no operations lead from to the result of `run`; and operations that will have no rule."""
+    ways, strange = {name: [source] for name, source in sources.items()}, []
+
+    def note(operation: str, result: Tensor, inputs: tuple[Tensor, ...], saved: dict[str, Any]) -> None:
+        strange.extend({operation} - OPERATIONS)
+        for way in ways.values():
+            way.extend([result] if any(tensor is met for tensor in inputs for met in way) else [])
+
+    with watch(note):
+        result = run()
+    return (*(name for name, way in ways.items() if not any(result is met for met in way)), *strange)
 
 
-@exercise("xavier_uniform")
-def test_xavier_draws() -> None:
-    """drawn from the package's generator, anew at each call"""
-    check_draws(xavier_uniform, "xavier_uniform")
+filled = lambda W, b=None: put(Linear(*W.shape, bias=b is not None), weight=W, bias=b)
+afterwards = lambda function, x: [function(x), x][1]
+twice = lambda function, x: [function(x), function(x)][1]
 
 
-@exercise("he_normal")
-def test_he_variance() -> None:
-    """float32 weights (fan_in, fan_out) with mean 0 and variance 2 / fan_in"""
-    check_spread(he_normal, lambda fan_in, fan_out: 2 / fan_in, "he_normal")
+def visited(run: Callable[[Sequential, Tensor], Any]) -> np.ndarray:
+    """Which parts of a model `run` has called, in order: the numbers that they add."""
+    calls: list[float] = []
+    model = Sequential(*(lambda x, n=n: calls.append(n) or x + n for n in (3.0, 5.0, 7.0)))
+    run(model, Tensor([1.0]))
+    return np.array(calls)
 
 
-@exercise("he_normal")
-def test_he_is_normal() -> None:
-    """68.3 % of the weights lie within one standard deviation, 95.4 % within two, as with a normal distribution"""
-    manual_seed(3)
-    sizes = np.abs(he_normal(300, 200)) / math.sqrt(2 / 300)
-    shares = np.array([(sizes < 1).mean(), (sizes < 2).mean()])
-    close(shares, [0.6827, 0.9545], "the shares", "he_normal(300, 200)", 0.01)
+SHAPES = ((5, 3), (1, 3), (3,), (2, 5, 3), (0, 3), (2, 1, 2, 3))
+X43, SQUARE, W37, B7 = single(4, 3), single(3, 3), single(3, 7, seed=1), single(7, seed=2)
+fitting = lambda x, n: {"x": x, "W": single(x.shape[-1], n, seed=1), "b": single(n, seed=2)}
+linear = lambda text, right, x, n=4, **options: look.gives(text, right, **fitting(x, n), **options)
+misfit = lambda x: look.raises("filled(W, b)(x)", ValueError, "Linear", "3", x.shape, x=x, W=W37, b=B7)
 
+test_linear = table(
+    ("Linear.forward", "x @ weight + bias, for any number of leading axes"),
+    *(linear("filled(W, b)(x)", "x @ W + b", single(*shape)) for shape in SHAPES),
+    linear("filled(W, b)(x)", "x @ W + b", SQUARE, 3),
+    linear("filled(W, b)(x.T)", "x.T @ W + b", SQUARE, 3),
+    linear("filled(W, b)(x[:, :3])", "x[:, :3] @ W + b", single(3, 3), 1),
+    linear("filled(W)(x)", "x @ W", X43),
+    linear("filled(W)(x)", "x @ W", SQUARE, 3),
+    ("Linear.forward", "the result has the float dtype of the input, or the wider one"),
+    linear("filled(W, b)(x)", "x @ W + b", X43, dtype=np.float32),
+    linear("filled(W, b)(x)", "x @ W + b", numbers(4, 3), dtype=np.float64, tolerance=1e-12),
+    linear("filled(W, b)(x)", "x @ W + b", np.array([[1, 2, 3]]), dtype=np.float32),
+    ("Linear.forward", "nothing is changed, and weights that were changed count from the next call on"),
+    linear("twice(filled(W, b), x)", "x @ W + b", SQUARE, 3),
+    linear("afterwards(filled(W, b), x)", "x", SQUARE, 3),
+    linear("[(l := filled(W, b))(x), put(l, weight=Tensor(W.data * 2)), l(x)][2]", "x @ (W * 2) + b", SQUARE, 3),
+    linear("[(l := filled(W, b))(x), overwrite([l.weight, l.bias]), l(x)][2]", "x @ (W * 0 + 50) + 50", X43, 5),
+    ("Linear.forward", "another length of the last axis is refused, by the layer's name and with both"),
+    *map(misfit, (single(2, 4), single(3, 1), single(7), np.array(1.5))),
+    ("Linear.forward", "a gradient finds its way from the result to x, weight and bias"),
+    *(look.equals(f"cut_off(lambda: filled(W, b)(x), {s}={s})", (), x=X43, W=W37, b=B7) for s in "xWb"),
+    look.equals("cut_off(lambda: filled(W)(x), x=x, weight=W)", (), x=X43, W=W37),
+)
 
-@exercise("he_normal")
-def test_he_draws() -> None:
-    """drawn from the package's generator, anew at each call"""
-    check_draws(he_normal, "he_normal")
-
-
-# Linear
-
-
-def filled_linear(fan_in: int, fan_out: int, bias: bool = True) -> tuple[Linear, np.ndarray, np.ndarray]:
-    """A Linear with known weights and a bias that is not zero."""
-    layer = Linear(fan_in, fan_out, bias=bias)
-    weight, offset = numbers(fan_in, fan_out).astype(np.float32), numbers(fan_out, seed=1).astype(np.float32)
-    layer.weight.data[...] = weight
-    if bias:
-        layer.bias.data[...] = offset
-    return layer, weight, offset
-
-
-@exercise("Linear.forward")
-def test_linear() -> None:
-    """x @ weight + bias for inputs with any number of leading axes, in the input's float dtype or the wider one"""
-    layer, weight, bias = filled_linear(3, 4)
-    for shape in ((5, 3), (1, 3), (3,), (2, 5, 3), (0, 3), (2, 1, 2, 3)):
-        x = numbers(*shape, seed=2).astype(np.float32)
-        close(layer(Tensor(x)), x @ weight + bias, "Linear(3, 4)(x)", f"x of shape {shape}, float32", dtype=np.float32)
-    x = numbers(5, 3, seed=2)
-    close(layer(Tensor(x)), x @ weight + bias, "Linear(3, 4)(x)", "x of shape (5, 3), float64", 1e-12, np.float64)
-    whole = np.array([[1, 2, 3]])
-    close(layer(Tensor(whole)), whole @ weight + bias, "Linear(3, 4)(x)", "x = Tensor([[1, 2, 3]])", dtype=np.float32)
-
-
-@exercise("Linear.forward")
-def test_linear_of_square_weights() -> None:
-    """with as many outputs as inputs the weights are not transposed, and a strided input is read right"""
-    layer, weight, bias = filled_linear(3, 3)
-    x = numbers(3, 8, seed=2).astype(np.float32)
-    close(layer(Tensor(x[:, :3])), x[:, :3] @ weight + bias, "Linear(3, 3)(x)", "x (3, 3)")
-    close(layer(Tensor(x).T), x.T @ weight + bias, "Linear(3, 3)(x)", "x a transposed view, (8, 3)")
-
-
-@exercise("Linear.forward")
-def test_linear_without_bias() -> None:
-    """bias=False gives x @ weight"""
-    layer, weight, _ = filled_linear(3, 2, bias=False)
-    x = numbers(4, 3, seed=2).astype(np.float32)
-    close(layer(Tensor(x)), x @ weight, "Linear(3, 2, bias=False)(x)", "x (4, 3)")
-
-
-@exercise("Linear.forward")
-def test_linear_changes_nothing() -> None:
-    """input, weight and bias stay as they are, and the next call gives the same"""
-    layer, weight, bias = filled_linear(3, 3)
-    x = Tensor(np.ones((3, 3), np.float32))
-    first, again = layer(x), layer(x)
-    close(again, first.data, "the second result", "the same x twice")
-    close(x, np.ones((3, 3)), "x afterwards", "Linear(3, 3)(x)", 0.0)
-    close(layer.weight, weight, "weight afterwards", "Linear(3, 3)(x)", 0.0)
-    close(layer.bias, bias, "bias afterwards", "Linear(3, 3)(x)", 0.0)
-
-
-@exercise("Linear.forward")
-def test_linear_uses_the_weights_of_now() -> None:
-    """weights that were changed, or replaced by another Tensor, count from the next call on"""
-    layer, weight, bias = filled_linear(2, 2)
-    x = np.array([[1.0, -2.0]], np.float32)
-    layer(Tensor(x))
-    layer.weight.data += 1.0
-    close(layer(Tensor(x)), x @ (weight + 1) + bias, "the result", "after weight.data += 1")
-    layer.weight = Tensor(weight * 2, requires_grad=True)
-    close(layer(Tensor(x)), x @ (weight * 2) + bias, "the result", "after weight = Tensor(…)")
-
-
-@exercise("Linear.forward")
-def test_linear_refuses_other_lengths() -> None:
-    """another length of the last axis is refused by name, with the shape and the length expected"""
-    layer = Linear(3, 7)
-    raises(
-        ValueError, lambda: layer(Tensor(numbers(2, 4))), "Linear(3, 7), x of shape (2, 4)", ["Linear", "(2, 4)", "3"]
-    )
-    raises(
-        ValueError, lambda: layer(Tensor(numbers(3, 1))), "Linear(3, 7), x of shape (3, 1)", ["Linear", "(3, 1)", "3"]
-    )
-    raises(ValueError, lambda: layer(Tensor(1.0)), "Linear(3, 7), x = Tensor(1.0)", ["Linear", "()", "3"])
-
-
-@exercise("Linear.forward")
-def test_gradients_reach_linear() -> None:
-    """from the result a gradient finds its way to x, weight and bias"""
-    layer, weight, bias = filled_linear(3, 2)
-    x = Tensor(numbers(4, 3), requires_grad=True)
-    close(layer(x), x.data @ weight + bias, "Linear(3, 2)(x)", "x (4, 3)")
-    for source, name in ((x, "x"), (layer.weight, "weight"), (layer.bias, "bias")):
-        gradient_reaches(lambda: layer(x), source, name, "Linear(3, 2)(x)")
-
-
-# Sequential
-
-
-@exercise("Sequential.forward")
-def test_sequential() -> None:
-    """each part gets what the one before it returned, in order"""
-    model = Sequential(lambda x: x + 1.0, lambda x: x * 10.0, lambda x: x - 3.0)
-    close(model(Tensor([1.0, 2.0])), [17.0, 27.0], "the result", "x = [1, 2], parts: + 1, * 10, - 3")
-    close(Sequential(lambda x: x * 2.0)(Tensor([3.0])), [6.0], "the result", "x = [3], one part: * 2")
-    nested = Sequential(Sequential(lambda x: x + 1.0), Sequential(lambda x: x * x, lambda x: x - 1.0))
-    close(nested(Tensor([2.0])), [8.0], "the result", "x = [2], parts (+ 1) and (square, - 1)")
-
-
-@exercise("Sequential.forward")
-def test_sequential_of_nothing() -> None:
-    """without parts the input comes back"""
-    close(Sequential()(Tensor([4.0])), [4.0], "the result", "Sequential()(x), x = [4]")
-
-
-@exercise("Sequential.forward")
-def test_sequential_calls_each_part_once() -> None:
-    """every part runs exactly once"""
-    calls: list[str] = []
-    model = Sequential(lambda x: calls.append("first") or x, lambda x: calls.append("second") or x)
-    model(Tensor([1.0]))
-    equal(tuple(calls), ("first", "second"), "the calls", "a model of two parts, called once")
-
-
-@exercise("Sequential.forward")
-def test_gradients_reach_through_sequential() -> None:
-    """from the result a gradient finds its way to x"""
-    x = Tensor([1.0, 2.0], requires_grad=True)
-    gradient_reaches(lambda: Sequential(lambda x: x * 2.0, lambda x: x + 1.0)(x), x, "x", "parts: * 2, + 1")
+test_sequential = table(
+    ("Sequential.forward", "each part gets what the one before it returned, in order"),
+    look.gives("Sequential(lambda x: x + 1.0, lambda x: x * 10.0, lambda x: x - 3.0)(x)", [17.0, 27.0], x=[1.0, 2.0]),
+    look.gives("Sequential(lambda x: x * 2.0, lambda x: x + 1.5)(x)", [7.5], x=[3.0]),
+    look.gives("Sequential(lambda x: x * 2.5)(x)", [7.5], x=[3.0]),
+    look.gives("Sequential(Sequential(lambda x: x + 1.5), lambda x: x * x, lambda x: x - 1.0)(x)", [11.25], x=[2.0]),
+    ("Sequential.forward", "without parts the input comes back"),
+    look.gives("Sequential()(x)", [4.5], x=[4.5]),
+    look.gives("Sequential(Sequential(), lambda x: x * 2.0)(x)", [9.0], x=[4.5]),
+    ("Sequential.forward", "every part runs once, and x is not changed"),
+    look.equals("visited(lambda model, x: model(x))", np.array([3.0, 5.0, 7.0])),
+    look.gives("afterwards(Sequential(lambda x: x * 2.0, lambda x: x + 1.0), x)", [3.5], x=[3.5]),
+    ("Sequential.forward", "a gradient finds its way from the result to x"),
+    look.equals("cut_off(lambda: Sequential(lambda x: x * 2.0, lambda x: x + 1.0)(x), x=x)", (), x=[1.5, 2.5]),
+    look.equals("Sequential()(x) is x", True, x=[1.5, 2.5]),
+)
 
 
 # Dropout
 
-ONES = np.ones((200, 200), np.float32)
+ONES, BOX = np.ones((200, 200), np.float32), np.ones((20, 30, 40))
+zeros = lambda result: float((plain(result) == 0).mean())  # their share
+# The share of elements that are the same in two calls, and the variance of the number of zeros over 200 calls.
+alike = lambda layer, x: float((seeded(layer, x).data == layer(x).data).mean())
+variance = lambda layer, x: float(np.var([(layer(x).data == 0).sum() for _ in range(200)]))
+mode_after = lambda layer, x, training: [layer(x, training=training), layer.training][1]
+evaluating = lambda layer: put(layer, training=False)
+rows = lambda result, axis: np.moveaxis(result.data != 0, axis, 0).reshape(result.shape[axis], -1)
+masks = lambda result, axis: len(np.unique(rows(result, axis), axis=0))  # how many different ones along an axis
 
 
-@exercise("Dropout.forward")
-def test_dropout_drops_a_share_p() -> None:
-    """a share p of the elements is zero, within five standard errors"""
-    for seed, p in enumerate((0.1, 0.3, 0.5, 0.8)):
-        manual_seed(seed)
-        dropped = float((Dropout(p)(Tensor(ONES)).data == 0).mean())
-        close(dropped, p, "the share of zeros", f"Dropout({p}), 200 x 200 ones", 5 * math.sqrt(p * (1 - p) / ONES.size))
+def scaled(e: Expression, p: float, tolerance: float) -> None:
+    """What is not dropped is divided by 1 - p, in the dtype of x."""
+    (x,) = e.arrays()
+    result = np.asarray(plain(e.result()))
+    close(result, np.where(result == 0, 0, x / (1 - p)), f"{e.text}, where it is not 0,", e.given, tolerance, x.dtype)
 
 
-@exercise("Dropout.forward")
-def test_dropout_decides_for_each_element_alone() -> None:
-    """how many are dropped is left to chance: 20 calls on 10 elements do not all drop the same number"""
-    manual_seed(0)
-    dropped = np.array([(Dropout(0.5)(Tensor(np.ones(10))).data == 0).sum() for _ in range(20)])
-    holds(len(np.unique(dropped)) > 2, "different numbers of zeros", dropped, "Dropout(0.5), 10 ones, 20 calls")
+# The share of zeros among 40,000, to five standard errors.
+error = lambda share: 5 * math.sqrt(share * (1 - share) / ONES.size)
+drops = lambda text, share: look.gives(f"zeros({text})", share, tolerance=error(share), x=ONES)
 
-
-@exercise("Dropout.forward")
-def test_dropout_scales_what_it_keeps() -> None:
-    """what is kept is divided by 1 - p, in the dtype of x"""
-    for p, dtype, tolerance in ((0.3, "float32", 1e-6), (0.9, "float32", 1e-6), (0.7, "float64", 1e-12)):
-        manual_seed(0)
-        x = (numbers(60, 60) + 10.0).astype(dtype)
-        result = Dropout(p)(Tensor(x)).data
-        expected = np.where(result == 0, 0, x / (1 - p))
-        close(result, expected, "the result", f"Dropout({p}), x {dtype}, kept elements", tolerance, np.dtype(dtype))
-
-
-@exercise("Dropout.forward")
-def test_dropout_chooses_element_by_element() -> None:
-    """no row and no column of the mask is the copy of another"""
-    manual_seed(0)
-    mask = Dropout(0.5)(Tensor(np.ones((20, 30, 40), np.float32))).data != 0
-    for axis in range(3):
-        rows = np.moveaxis(mask, axis, 0).reshape(mask.shape[axis], -1)
-        different = len(np.unique(rows, axis=0))
-        equal(different, mask.shape[axis], f"different masks along axis {axis}", "x of shape (20, 30, 40)")
-
-
-@exercise("Dropout.forward")
-def test_dropout_draws_anew() -> None:
-    """every call draws another mask, and manual_seed repeats them"""
-    layer, x = Dropout(0.5), Tensor(ONES)
-    manual_seed(4)
-    first, second = layer(x).data.copy(), layer(x).data.copy()
-    holds((first == 0).any(), "some zeros", "none", "Dropout(0.5), 200 x 200 ones")
-    share = float((first == second).mean())
-    holds(0.45 < share < 0.55, "about half of the elements alike in two calls", share, "Dropout(0.5) called twice")
-    manual_seed(4)
-    close(layer(x), first, "the result", "manual_seed(4) before each of two calls", 0.0)
-
-
-@exercise("Dropout.forward")
-def test_dropout_of_nothing_and_everything() -> None:
-    """p = 0 changes nothing, and p = 1 leaves zeros"""
-    x = numbers(5, 4)
-    close(Dropout(0.0)(Tensor(x)), x, "Dropout(0.0)(x)", "x (5, 4)", 0.0, np.float64)
-    close(Dropout(1.0)(Tensor(x)), np.zeros((5, 4)), "Dropout(1.0)(x)", "x (5, 4)", 0.0, np.float64)
-    close(Dropout(0.5)(Tensor(np.zeros((0, 3)))), np.zeros((0, 3)), "Dropout(0.5)(x)", "x of shape (0, 3)", 0.0)
-
-
-@exercise("Dropout.forward")
-def test_dropout_follows_the_mode() -> None:
-    """dropping in training, which layers are born in, and x unchanged in evaluation"""
-    layer, x = Dropout(0.5), Tensor(ONES)
-    manual_seed(0)
-    holds((layer(x).data == 0).any(), "some zeros", "none", "a new Dropout(0.5), 200 x 200 ones")
-    layer.training = False
-    close(layer(x), ONES, "the result", "training = False", 0.0)
-    layer.training = True
-    holds((layer(x).data == 0).any(), "some zeros", "none", "training = True again")
-
-
-@exercise("Dropout.forward")
-def test_dropout_argument_decides() -> None:
-    """training=True or False decides for one call, whatever the mode, and leaves the mode alone"""
-    layer, x = Dropout(0.5), Tensor(ONES)
-    manual_seed(0)
-    layer.training = False
-    close(layer(x, training=None), ONES, "the result", "mode: evaluation; training=None", 0.0)
-    layer.training = True
-    close(layer(x, training=False), ONES, "the result", "mode: training; training=False", 0.0)
-    equal(layer.training, True, "layer.training afterwards", "mode: training; training=False")
-    layer.training = False
-    holds((layer(x, training=True).data == 0).any(), "some zeros", "none", "mode: evaluation; training=True")
-    equal(layer.training, False, "layer.training afterwards", "mode: evaluation; training=True")
-
-
-@exercise("Dropout.forward")
-def test_dropout_leaves_its_input_alone() -> None:
-    """x is not changed"""
-    x = Tensor(ONES)
-    manual_seed(0)
-    Dropout(0.5)(x)
-    close(x, ONES, "x afterwards", "Dropout(0.5)(x)", 0.0)
-
-
-@exercise("Dropout.forward")
-def test_gradient_reaches_through_dropout() -> None:
-    """from the result a gradient finds its way to x, in training and in evaluation"""
-    for training in (True, False):
-        x = Tensor(numbers(4, 3), requires_grad=True)
-        gradient_reaches(lambda: Dropout(0.5)(x, training=training), x, "x", f"Dropout(0.5)(x, training={training})")
+test_dropout = table(
+    ("Dropout.forward", "a share p of the elements is zero"),
+    *(drops(f"seeded(Dropout({p}), x)", p) for p in (0.1, 0.3, 0.5, 0.8)),
+    ("Dropout.forward", "what is kept is divided by 1 - p, in the dtype of x"),
+    *(look.case(scaled, f"seeded(Dropout({p}), x)", p, 1e-6, x=single(60, 60) + 10) for p in (0.1, 0.3, 0.5, 0.9)),
+    look.case(scaled, "seeded(Dropout(0.7), x)", 0.7, 1e-12, x=numbers(60, 60) + 10.0),
+    ("Dropout.forward", "each element, and each call, is drawn for itself, from the package's generator"),
+    *(look.equals(f"masks(seeded(Dropout(0.5), x), axis={axis})", BOX.shape[axis], x=BOX) for axis in range(3)),
+    look.gives("seeded(variance, Dropout(0.5), x)", 2.5, tolerance=0.5, x=np.ones(10)),
+    look.gives("alike(Dropout(0.5), x)", 0.5, tolerance=0.02, x=ONES),
+    look.gives("seeded(Dropout(0.5), x) - seeded(Dropout(0.5), x)", np.zeros((200, 200)), x=ONES),
+    ("Dropout.forward", "with p = 0 x itself comes back, and with p = 1 zeros"),
+    look.gives("Dropout(0.0)(x)", "x", x=numbers(5, 4), dtype=np.float64, tolerance=0.0),
+    look.equals("Dropout(0.0)(x) is x", True, x=numbers(5, 4)),
+    look.gives("Dropout(1.0)(x)", "x * 0", x=numbers(5, 4), dtype=np.float64),
+    look.gives("Dropout(1.0)(x)", "x * 0", x=single(5, 4), dtype=np.float32),
+    look.gives("Dropout(0.5)(x)", "x", x=np.zeros((0, 3))),
+    ("Dropout.forward", "it drops in training, which layers are born in, and returns x itself in evaluation"),
+    drops("seeded(Dropout(0.3), x)", 0.3),
+    drops("seeded(evaluating(Dropout(0.3)), x)", 0.0),
+    look.equals("evaluating(Dropout(0.3))(x) is x", True, x=numbers(5, 4)),
+    ("Dropout.forward", "training=True or False decides for one call, whatever the mode, and leaves the mode alone"),
+    *(drops(f"seeded(Dropout(0.3), x, training={each})", 0.3) for each in (None, True)),
+    *(drops(f"seeded(evaluating(Dropout(0.3)), x, training={each})", 0.0) for each in (None, False)),
+    drops("seeded(Dropout(0.3), x, training=False)", 0.0),
+    drops("seeded(evaluating(Dropout(0.3)), x, training=True)", 0.3),
+    look.equals("mode_after(Dropout(0.3), x, training=False)", True, x=X43),
+    look.equals("mode_after(evaluating(Dropout(0.3)), x, training=True)", False, x=X43),
+    ("Dropout.forward", "x is not changed, and a gradient finds its way to it"),
+    look.gives("seeded(afterwards, Dropout(0.5), x)", "x", x=numbers(5, 4)),
+    look.equals("cut_off(lambda: Dropout(0.5)(x), x=x)", (), x=numbers(5, 4)),
+    look.equals("cut_off(lambda: Dropout(0.5)(x, training=False), x=x)", (), x=numbers(5, 4)),
+)
 
 
 # Systems
 
 
-class Mixed(Layer):
-    """Large tensors: one trained in float32, one frozen, one in float64, one tied."""
-
-    def __init__(self) -> None:
-        self.trained = Tensor(np.zeros((100, 200), np.float32), requires_grad=True)
-        self.frozen = Tensor(np.zeros((50, 100), np.float32))
-        self.parts = [Mixed.Wide(self.trained)]
-
-    class Wide(Layer):
-        def __init__(self, tied: Tensor) -> None:
-            self.wide = Tensor(np.zeros((30, 100)), requires_grad=True)
-            self.tied = tied
+def held_bytes(e: Expression) -> None:
+    """The bytes that are held when the input and what every part returned are kept."""
+    parts, x = e.result(), Tensor(np.ones((80, 300)))
+    kept = allocated(lambda: list(itertools.accumulate(parts, lambda x, part: part(x), initial=Tensor(x.data))))[1]
+    answer = activation_bytes(Sequential(*parts), x)
+    given = f"activation_bytes(Sequential(*{e.text}), x), x (80, 300) in float64"
+    holds(abs(answer - kept) < 5_000, f"about {kept} bytes (measured)", answer, given)
 
 
-def grown(make: Callable[[], object]) -> tuple[int, object]:
-    """By how many bytes tracemalloc says that memory has grown when `make` is done, and what it made."""
-    tracemalloc.start()
-    before = tracemalloc.get_traced_memory()[0]
-    made = make()
-    after = tracemalloc.get_traced_memory()[0]
-    tracemalloc.stop()
-    return after - before, made
-
-
-@exercise("model_bytes")
-def test_model_bytes() -> None:
-    """what tracemalloc says that making the model, and then its gradients, takes"""
-    values, model = grown(Mixed)
-    trained = (model.trained, model.parts[0].wide)
-    gradients, _ = grown(lambda: [np.full_like(tensor.data, 1.0) for tensor in trained])
-    answer = model_bytes(model)
-    given = "float32 (100, 200) used twice, float32 (50, 100) without gradient, float64 (30, 100)"
-    for position, (measured, what) in enumerate(((values, "tensors"), (gradients, "gradients"))):
-        got = answer[position]
-        holds(abs(got - measured) < 5_000, f"about {measured} bytes of {what} (measured)", got, given)
-
-
-@exercise("model_bytes")
-def test_model_bytes_counts_every_byte() -> None:
-    """the sum of nbytes, exactly"""
-    model = Block()
-    held = (model.gain, model.first.factor, model.first.seen, model.second.factor, model.second.seen)
-    gradients = [np.zeros_like(tensor.data) for tensor in held if tensor.requires_grad]
-    expected = (sum(tensor.data.nbytes for tensor in held), sum(gradient.nbytes for gradient in gradients))
-    equal(model_bytes(model), expected, "model_bytes", BLOCK)
-
-
-def flat(x: Tensor) -> Tensor:
-    return x.reshape(-1, 300)
-
-
-@exercise("activation_bytes")
-def test_activation_bytes() -> None:
-    """what tracemalloc says is held when the input and every result are kept"""
-    weight = Tensor(numbers(300, 100))
-    chains = {
-        "x * 2, x + 1": (lambda x: x * 2.0, lambda x: x + 1.0),
-        "(x as it is), x * 2": (lambda x: x, lambda x: x * 2.0),
-        "x * 2, x.reshape, x @ weight": (lambda x: x * 2.0, flat, lambda x: x @ weight),
-        "x @ weight (300, 100), x * 2, x.T": (lambda x: x @ weight, lambda x: x * 2.0, lambda x: x.T),
-        "six times x + 1": (lambda x: x + 1.0,) * 6,
-        "no parts": (),
-    }
-    for chain, parts in chains.items():
-
-        def run() -> list[Tensor]:
-            held = [Tensor(np.ones((80, 300)))]
-            for part in parts:
-                held.append(part(held[-1]))
-            return held
-
-        measured, held = grown(run)
-        answer = activation_bytes(Sequential(*parts), held[0])
-        given = f"x of shape (80, 300), float64; parts: {chain}"
-        holds(abs(answer - measured) < 5_000, f"about {measured} bytes (measured)", answer, given)
-
-
-@exercise("activation_bytes")
-def test_activation_bytes_runs_the_model_once() -> None:
-    """each part runs once, and bytes are counted exactly"""
-    calls: list[str] = []
-    model = Sequential(lambda x: calls.append("first") or x + 1.0, lambda x: calls.append("second") or x[:, :1])
-    x = Tensor(np.ones((4, 6), np.float32))
-    equal(activation_bytes(model, x), 2 * x.data.nbytes, "activation_bytes", "x (4, 6) float32; parts: + 1, x[:, :1]")
-    equal(tuple(calls), ("first", "second"), "the calls", "activation_bytes(model, x)")
-
-
-def simulated(layers: int, fan_in: int, variance: float, relu: bool, networks: int) -> float:
-    """Mean square of what comes out of random networks that are really run."""
+def simulated(layers: int, fan_in: int, variance: float, relu: bool = False) -> float:
+    """Mean square of what comes out of 60 random networks that are really run."""
     rng = np.random.default_rng(11)
-    squares = []
-    for _ in range(networks):
-        x = rng.standard_normal((8, fan_in), np.float32)
-        for _ in range(layers):
-            x = x @ (rng.standard_normal((fan_in, fan_in), np.float32) * np.float32(math.sqrt(variance)))
-            x = np.maximum(x, 0) if relu else x
-        squares.append(float(np.square(x, dtype=np.float64).mean()))
-    return float(np.mean(squares))
+    x = rng.normal(size=(60, 8, fan_in))
+    for _ in range(layers):
+        x = x @ rng.normal(0, math.sqrt(variance), (60, fan_in, fan_in))
+        x = np.maximum(x, 0) if relu else x
+    return float(np.square(x).mean())
 
 
-@exercise("signal_after")
-def test_signal_after_one_layer() -> None:
-    """what running one layer of many networks gives, within 5 %"""
-    for fan_in, variance, relu in ((100, 0.01, False), (100, 0.02, True), (40, 0.3, False), (160, 0.001, True)):
-        measured = simulated(1, fan_in, variance, relu, networks=60)
-        ratio = float(signal_after(1, fan_in, variance, relu)) / measured
-        given = f"1 layer, {fan_in} inputs, weights of variance {variance}, {'ReLU' if relu else 'no ReLU'}"
-        close(ratio, 1.0, f"the answer, divided by the measured {measured:.4f},", given, 0.05)
+def enumerated(inputs: list[float], weights: list[float], p: float) -> np.ndarray:
+    """Mean and standard deviation over all 2ⁿ networks, each run and weighted by its probability."""
+    choices = np.array(list(itertools.product((0, 1), repeat=len(inputs))))
+    outputs = (choices * inputs / (1 - p)) @ np.array(weights)
+    chances = np.where(choices, 1 - p, p).prod(axis=1)
+    mean = (outputs * chances).sum()
+    return np.array([mean, np.sqrt((chances * (outputs - mean) ** 2).sum())])
 
 
-@exercise("signal_after")
-def test_signal_after_many_layers() -> None:
-    """what running networks of many layers gives, to within a third"""
-    cases = ((10, 0.01, False), (10, 0.02, True), (10, 0.01, True), (4, 0.09, False), (6, 0.001, True))
-    for layers, variance, relu in cases:
-        measured = simulated(layers, 100, variance, relu, networks=30)
-        answer = float(signal_after(layers, 100, variance, relu))
-        given = f"{layers} layers, 100 inputs each, weights of variance {variance}, {'ReLU' if relu else 'no ReLU'}"
-        holds(measured / 1.35 < answer < measured * 1.35, f"about {measured:.3g} (measured)", answer, given)
-    close(signal_after(0, 100, 0.5), 1.0, "the answer", "no layers at all")
+measured = lambda parts: look.case(held_bytes, parts, weight=numbers(300, 100))
+moments = lambda of: look.gives(f"np.array(ensemble_moments({of}))", f"enumerated({of})", tolerance=1e-9)
+signal = lambda arguments: look.gives(f"signal_after({arguments}) / simulated({arguments})", 1.0, tolerance=0.05)
+two = lambda text, *numbers: look.equals(f"np.array(model_bytes({text}))", np.array(numbers))
+count = lambda parts, right: look.equals(f"activation_bytes(Sequential({parts}), x)", right, x=single(4, 6))
 
+BYTES = "Made(trained=weight(1, 2, 3), wide=weight(4, 5, dtype='float64'), frozen=buffer(6, 7, 8))"
 
-@exercise("ensemble_moments")
-def test_ensemble_moments() -> None:
-    """mean and standard deviation over all 2ⁿ networks, each run and weighted by its probability"""
-    for n, p in ((1, 0.5), (3, 0.5), (6, 0.2), (5, 0.9), (4, 0.0)):
-        inputs, weights = numbers(n), numbers(n, seed=1)
-        outputs, chances = [], []
-        for kept in itertools.product((0, 1), repeat=n):
-            outputs.append(float((inputs * np.array(kept) / (1 - p)) @ weights))
-            chances.append(math.prod(1 - p if k else p for k in kept))
-        mean = float(np.average(outputs, weights=chances))
-        spread = math.sqrt(max(np.average((np.array(outputs) - mean) ** 2, weights=chances), 0.0))
-        answer = ensemble_moments(list(inputs), list(weights), p)
-        given = f"{2**n} networks of {n} inputs, p = {p}"
-        close(answer[0], mean, "the mean", given, 1e-9)
-        close(answer[1], spread, "the standard deviation", given, 1e-9)
+test_systems = table(
+    ("model_bytes", "the bytes of all tensors, and those of the gradients of parameters"),
+    two(BYTES, 3 * 4 + 2 * 8 + 3 * 8, 3 * 4 + 2 * 8),
+    two("Made(a=weight(1, 2, 3), b=weight(4))", 4 * 4, 4 * 4),
+    two("Made(a=buffer(1.5, 2.5))", 2 * 8, 0),
+    look.equals("model_bytes(Made(a=weight(1, 2, 3), b=buffer(4)))", (20, 12)),
+    look.equals("model_bytes(Made())", (0, 0)),
+    ("model_bytes", "tensors of parts, at any depth, and each once, however often it is used"),
+    two(LISTS, 3 * 4 + 2 * 8, 3 * 4),
+    *(two(model, 3 * 4, 3 * 4) for model in (TIED, SHARED)),
+    two(EQUAL, 4 * 4, 4 * 4),
+    ("activation_bytes", "what is held, as measured, when the input and every result are kept"),
+    *map(measured, ("[]", "[lambda x: x * 2.0, lambda x: x + 1.0]", "[lambda x: x + 1.0] * 6")),
+    measured("[lambda x: x @ weight, lambda x: x * 2.0]"),
+    count("lambda x: x + 1.0, lambda x: x * 2.0", 3 * 4 * 6 * 4),
+    ("activation_bytes", "memory that a part hands on, as it is or as a view, counts once"),
+    measured("[lambda x: x, lambda x: x * 2.0]"),
+    measured("[lambda x: x * 2.0, lambda x: x.reshape(-1, 300), lambda x: x @ weight]"),
+    measured("[lambda x: x @ weight, lambda x: x * 2.0, lambda x: x.T]"),
+    count("lambda x: x + 1.0, lambda x: x[:, :1]", 2 * 4 * 6 * 4),
+    count("lambda x: x[:, :1]", 4 * 6 * 4),
+    ("activation_bytes", "every part runs once, in order"),
+    look.equals("visited(activation_bytes)", np.array([3.0, 5.0, 7.0])),
+    ("signal_after", "each layer multiplies the mean square by fan_in times the variance, and ReLU halves it"),
+    *(look.gives(f"signal_after({n}, 100, 0.03)", 3.0**n) for n in (0, 1, 5)),
+    *(look.gives(f"signal_after({n}, 30, 0.2, relu=True)", 3.0**n) for n in (1, 4)),
+    look.gives("signal_after(10, 256, 1 / 256, relu=True) * 2**10", 1.0),
+    ("signal_after", "what running many networks gives"),
+    *map(signal, ("1, 40, 0.3", "1, 160, 0.001, True", "2, 100, 0.03")),
+    ("ensemble_moments", "mean and standard deviation over all 2ⁿ networks, each run and weighted by its probability"),
+    *(moments(f"[1.1, -2.3, 4.0], [3.7, 0.6, 1.3], {p}") for p in (0.0, 0.2, 0.5)),
+    moments("[1.5, 2.0, -1.0, 0.5, 3.0], [2.0, 0.5, 1.0, -1.0, 1.0], 0.9"),
+    moments("[2.5], [3.0], 0.5"),
+    look.gives("ensemble_moments([1.0, 2.0], [3.0, 0.5], 0.5)[0]", 4.0),
+)

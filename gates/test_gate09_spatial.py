@@ -1,1150 +1,780 @@
 """Gate 09: convolution, pooling and batch normalisation."""
 
-import statistics
-import tracemalloc
-from collections.abc import Callable, Iterator
-from timeit import default_timer
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import product
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from tinytorch import AvgPool2d, BatchNorm2d, Conv2d, Flatten, MaxPool2d, Tensor, col2im, conv2d_naive, im2col
+from tinytorch.config import set_backend
+from tinytorch.core.convolution import conv2d, conv2d_input_gradient, conv2d_weight_gradient
 from tinytorch.core.normalization import batch_statistics
 from tinytorch.core.windows import output_size, window_views
 from tinytorch.systems.spatial import column_bytes, conv_flops, receptive_field, separable_cost, winograd_products
-from workshop.checks import close, equal, exercise, holds, raises
-from workshop.probes import gradients_match, through_door
+from workshop.checks import close, equal, exercise, holds, ratio
+from workshop.probes import at_the_door, gradients_match, leaf, numbers, positive, speed_up, through_door, unwatched
+from workshop.tables import Case, Cases, Expression, table
+
+look = Cases(globals())
+f4, Array = np.float32, np.ndarray
 
 
-def numbers(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=shape)
+# What is right, found by putting the window down, place after place: right_NAME is asked as NAME is
+
+two = lambda value: value if isinstance(value, tuple) else (value, value)
+flat = lambda images: images.reshape(*images.shape[:2], math.prod(images.shape[2:]))
+starts = lambda length, kernel, stride: range(0, length - kernel + 1, stride)  # of a window, along one side
 
 
-def leaf(values: Any, dtype: Any = np.float64) -> Tensor:
-    return Tensor(np.array(values, dtype=dtype), requires_grad=True)
+def padded(x: Array, padding: Any, value: float = 0.0) -> Array:
+    ph, pw = two(padding)
+    return np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)), constant_values=value) if ph + pw else x
 
 
-# What is expected: plain loops over the places where a window stands
-
-PAIRS = ((2, 3), (2, 1), (1, 2))  # kernel, stride and padding, the height's unlike the width's
-SETTINGS = [((k, k), (s, s), (p, p)) for k in (1, 2, 3, 5) for s in (1, 2, 3) for p in (0, 1, 2)] + [PAIRS]
-GROUPS = ((1, 3, 4), (2, 4, 6), (3, 3, 3), (2, 2, 6))  # groups, channels in and out
-
-
-def padded(x: np.ndarray, padding: tuple[int, int]) -> np.ndarray:
-    ph, pw = padding
-    return np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
+def places(size: Any, kernel: Any, stride: Any) -> Iterator[Any]:
+    """The index of what the window sees, for each of its places, row by row."""
+    (kh, kw), (sh, sw) = two(kernel), two(stride)
+    for top, left in product(starts(size[0], kh, sh), starts(size[1], kw, sw)):
+        yield ..., slice(top, top + kh), slice(left, left + kw)
 
 
-def starts(length: int, kernel: int, stride: int) -> list[int]:
-    """Where a window starts, along one side of a padded image."""
-    found, start = [], 0
-    while start + kernel <= length:
-        found.append(start)
-        start += stride
-    return found
+def slid(see: Callable[[Array], Array], image: Array, kernel: Any, stride: Any = 1) -> Array:
+    """(N, …, OH, OW): what `see` makes of the window, (N, C, KH, KW), at each place."""
+    seen = [see(image[window]) for window in places(image.shape[2:], kernel, stride)]
+    return np.stack(seen, axis=-1).reshape(*seen[0].shape, *right_output_size(image.shape[2:], kernel, stride))
 
 
-def places(size: tuple[int, ...], kernel: tuple[int, int], stride: tuple[int, int]) -> Iterator[tuple[int, int, Any]]:
-    """For each place of the window: where its result stands, and the index of what it sees."""
-    for y, top in enumerate(starts(size[0], kernel[0], stride[0])):
-        for x, left in enumerate(starts(size[1], kernel[1], stride[1])):
-            yield y, x, (..., slice(top, top + kernel[0]), slice(left, left + kernel[1]))
+def scattered(shape: Any, kernel: Any, stride: Any, padding: Any, share: Callable[[int], Any]) -> Array:
+    """Images of `shape` to which each window has added `share` of its number, where it stands; none for the padding."""
+    image, (ph, pw) = padded(np.zeros(shape), padding), two(padding)
+    for number, seen in enumerate(places(image.shape[2:], kernel, stride)):
+        image[seen] += share(number)
+    return image[:, :, ph : ph + shape[2], pw : pw + shape[3]]
 
 
-def empty_result(x: np.ndarray, channels: int, kernel: tuple[int, int], stride: tuple[int, int]) -> np.ndarray:
-    rows, columns = (len(starts(n, k, s)) for n, k, s in zip(x.shape[2:], kernel, stride))
-    return np.zeros((len(x), channels, rows, columns), x.dtype)
+def right_output_size(size: Any, kernel: Any, stride: Any = 1, padding: Any = 0) -> tuple[int, ...]:
+    sides = zip(two(size), two(kernel), two(stride), two(padding))
+    return tuple(len(starts(n + 2 * p, k, s)) for n, k, s, p in sides)
 
 
-def ungrouped(weight: np.ndarray, groups: int) -> np.ndarray:
-    """Weights of the same convolution in one group: zero between the groups."""
-    outputs, inputs = len(weight) // groups, weight.shape[1]
-    full = np.zeros((len(weight), inputs * groups, *weight.shape[2:]))
-    for g in range(groups):
-        full[g * outputs : (g + 1) * outputs, g * inputs : (g + 1) * inputs] = weight[g * outputs : (g + 1) * outputs]
-    return full
+def right_window_views(images: Array, kernel: Any, stride: Any = 1) -> list[Array]:
+    return [slid(lambda seen: seen[:, :, i, j], images, kernel, stride) for i, j in np.ndindex(*two(kernel))]
 
 
-def convolved(
-    x: np.ndarray, weight: np.ndarray, bias: Any = 0.0, stride: Any = (1, 1), padding: Any = (0, 0), groups: int = 1
-) -> np.ndarray:
-    full, image = ungrouped(weight, groups), padded(x, padding)
-    out = empty_result(image, len(weight), weight.shape[2:], stride)
-    for i, j, seen in places(image.shape[2:], weight.shape[2:], stride):
-        out[:, :, i, j] = np.tensordot(image[seen], full, ((1, 2, 3), (1, 2, 3))) + bias
-    return out
+def ungrouped(weight: Array, groups: int) -> Array:
+    """The weight of the same convolution in one group: zeros between the groups."""
+    full = np.zeros((groups, len(weight) // groups, groups, *weight.shape[1:]))
+    for g, part in enumerate(weight.reshape(groups, -1, *weight.shape[1:])):
+        full[g, :, g] = part
+    return full.reshape(len(weight), -1, *weight.shape[2:])
 
 
-def convolution_gradients(
-    x: np.ndarray, weight: np.ndarray, upstream: np.ndarray, stride: Any, padding: Any, groups: int = 1
-) -> tuple[np.ndarray, np.ndarray]:
-    """Of x and of the weight: each window sends its share of `upstream` to what it has seen, and to the weights."""
-    full, image = ungrouped(weight, groups), padded(x, padding)
-    d_image, d_full = np.zeros_like(image), np.zeros_like(full)
-    for i, j, seen in places(image.shape[2:], weight.shape[2:], stride):
-        d_image[seen] += np.tensordot(upstream[:, :, i, j], full, (1, 0))
-        d_full += np.tensordot(upstream[:, :, i, j], image[seen], (0, 0))
-    outputs, inputs = len(weight) // groups, weight.shape[1]
-    own = [d_full[g * outputs : (g + 1) * outputs, g * inputs : (g + 1) * inputs] for g in range(groups)]
-    (ph, pw), (height, width) = padding, x.shape[2:]
-    return d_image[:, :, ph : ph + height, pw : pw + width], np.concatenate(own)
+def right_conv2d_naive(x: Any, w: Array, bias: Any = 0.0, stride: Any = 1, padding: Any = 0, groups: int = 1) -> Array:
+    full = ungrouped(w, groups)
+    return slid(lambda seen: np.einsum("ncij,ocij->no", seen, full) + bias, padded(x, padding), w.shape[2:], stride)
 
 
-def seven_loops(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Convolution with 3 × 3 windows, stride 1 and padding 1, number by number."""
-    image, out = padded(x, (1, 1)), np.zeros((len(x), len(weight), *x.shape[2:]), x.dtype)
-    for n in range(len(x)):
-        for o in range(len(weight)):
-            for i in range(x.shape[2]):
-                for j in range(x.shape[3]):
-                    total = 0.0
-                    for c in range(x.shape[1]):
-                        for a in range(3):
-                            for b in range(3):
-                                total += image[n, c, i + a, j + b] * weight[o, c, a, b]
-                    out[n, o, i, j] = total
-    return out
+right_conv2d = lambda x, w, *settings: right_conv2d_naive(x, w, 0.0, *settings)
 
 
-def layer_with(weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, groups: int = 1) -> Conv2d:
-    """A Conv2d that holds these Tensors, or Tensors made of these arrays."""
-    weight = weight if isinstance(weight, Tensor) else Tensor(weight)
-    channels = weight.shape[1] * groups
-    layer = Conv2d(channels, weight.shape[0], weight.shape[2:], stride, padding, groups, bias=bias is not None)
-    layer.weight = weight
-    if bias is not None:
-        layer.bias = bias if isinstance(bias, Tensor) else Tensor(bias)
-    return layer
+def right_conv2d_input_gradient(g: Array, shape: Any, w: Array, stride: Any, padding: Any, groups: int) -> Array:
+    """Each window sends its share of `g` to what it has seen."""
+    full, g = ungrouped(w, groups), flat(g)
+    return scattered(shape, w.shape[2:], stride, padding, lambda k: np.einsum("no,ocij->ncij", g[:, :, k], full))
 
 
-def every_convolution() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any], str]]:
-    """x, weight, bias and settings in all combinations, and the words for them. Images of 7 × 6, in float64."""
-    for groups, channels, outputs in GROUPS:
-        for kernel, stride, padding in SETTINGS:
-            x, weight = numbers(2, channels, 7, 6), numbers(outputs, channels // groups, *kernel, seed=1)
-            settings = {"stride": stride, "padding": padding, "groups": groups}
-            given = (
-                f"x (2, {channels}, 7, 6), weight {weight.shape}, stride {stride}, padding {padding}, groups {groups}"
-            )
-            yield x, weight, numbers(outputs, seed=2), settings, given
+def right_conv2d_weight_gradient(g: Array, x: Array, shape: Any, stride: Any, padding: Any, groups: int) -> Array:
+    """What each window has seen, times its share of `g`, is added up."""
+    image, g = padded(x, padding), flat(g)
+    windows = enumerate(places(image.shape[2:], shape[2:], stride))
+    total = np.asarray(sum(np.einsum("no,ncij->ocij", g[:, :, k], image[seen]) for k, seen in windows))
+    parts = total.reshape(groups, -1, groups, *shape[1:])
+    return np.concatenate([parts[i, :, i] for i in range(groups)])
+
+
+def right_im2col(x: Array, kernel: Any, stride: Any = 1, padding: Any = 0) -> Array:
+    size = len(x), x.shape[1] * math.prod(two(kernel))
+    return flat(slid(lambda seen: seen.reshape(size), padded(x, padding), kernel, stride))
+
+
+def right_col2im(columns: Array, shape: Any, kernel: Any, stride: Any = 1, padding: Any = 0) -> Array:
+    parts = columns.reshape(*shape[:2], *two(kernel), columns.shape[-1])
+    return scattered(shape, kernel, stride, padding, lambda k: parts[..., k])
+
+
+# How it is asked
+
+
+def ask(text: str, near: float = 1e-9, dtype: Any = np.float64, right: Any = None, **letters: Array) -> Case:
+    """Arrays go in, no Tensors, and are not changed; the numbers of `right` come out, or else those of right_NAME."""
+
+    def check(e: Expression) -> None:
+        given = [values.copy(order="K") for values in e.letters.values()]
+        with unwatched():
+            expected = eval(f"right_{text}", {**globals(), **e.letters}) if right is None else right
+        got = e(*given)
+        if isinstance(expected, list):
+            equal(len(got), len(expected), f"len({e.text})", e.given)
+            for number, one in enumerate(expected):
+                close(got[number], one, f"({e.text})[{number}]", e.given, near, dtype)
+        else:
+            close(np.array(got) if isinstance(got, tuple) else got, expected, e.text, e.given, near, dtype)
+        for name, values in zip(e.letters, given):
+            equal(values, e.letters[name], f"{name}, afterwards", e.given)
+
+    return look.case(check, text, **letters)
+
+
+def each(texts: str, near: float = 1e-9, dtype: Any = np.float64, **letters: Array) -> list[Case]:
+    """A case for each of several expressions, parted by semicolons."""
+    return [ask(text, near, dtype, **letters) for text in texts.split("; ")]
+
+
+def together(cases: Iterable[Case]) -> Case:
+    """One case of many: the first of them that fails is told."""
+    cases = list(cases)
+    return lambda: [case() for case in cases] and None
 
 
 # Windows
 
+ALL_SIZES = product((5, 6, 7, 8, 32), (1, 2, 3, 5), (1, 2, 3), (0, 1, 2))
 
-@exercise("output_size")
-def test_how_often_a_window_fits() -> None:
-    """as often as it can be put down, counted by putting it down"""
-    for size in (5, 6, 7, 8, 32):
-        for kernel in (1, 2, 3, 5):
-            for stride in (1, 2, 3):
-                for padding in (0, 1, 2):
-                    count = len(starts(size + 2 * padding, kernel, stride))
-                    given = f"output_size({size}, kernel_size={kernel}, stride={stride}, padding={padding})"
-                    close(np.array(output_size(size, kernel, stride, padding)), (count, count), "OH, OW", given)
-    close(np.array(output_size(4, 3)), (2, 2), "OH, OW", "output_size(4, 3)")
-
-
-@exercise("output_size")
-def test_height_and_width_are_told_apart() -> None:
-    """pairs are (height, width), for each of the four"""
-    for size, kernel, stride, padding in (
-        ((9, 5), 3, 1, 0),
-        (8, (1, 4), 1, 0),
-        (9, 2, (3, 1), 0),
-        (4, 2, 1, (0, 2)),
-        ((10, 7), (3, 2), (2, 3), (1, 0)),
-    ):
-        full = [value if isinstance(value, tuple) else (value, value) for value in (size, kernel, stride, padding)]
-        count = tuple(len(starts(n + 2 * p, k, s)) for n, k, s, p in zip(*full))
-        close(
-            np.array(output_size(size, kernel, stride, padding)),
-            count,
-            "OH, OW",
-            f"output_size({size}, {kernel}, {stride}, {padding})",
-        )
-
-
-@exercise("output_size")
-def test_a_window_that_does_not_fit() -> None:
-    """is a ValueError that names the window and the image; one that just fits is none"""
-    close(np.array(output_size((3, 5), (3, 5))), (1, 1), "OH, OW", "output_size((3, 5), (3, 5))")
-    close(
-        np.array(output_size((1, 3), 5, padding=(2, 1), stride=3)),
-        (1, 1),
-        "OH, OW",
-        "output_size((1, 3), 5, padding=(2, 1), stride=3)",
-    )
-    raises(ValueError, lambda: output_size((4, 9), 5), "output_size((4, 9), 5)", ["(5, 5)", "(4, 9)"])
-    raises(
-        ValueError, lambda: output_size((9, 4), 5, stride=3), "output_size((9, 4), 5, stride=3)", ["(5, 5)", "(9, 4)"]
-    )
-    raises(ValueError, lambda: output_size((2, 2), 5, padding=1), "output_size((2, 2), 5, padding=1)", ["(5, 5)"])
-    for bad in (0, -1, (3,), "3", 1.5):
-        raises(ValueError, lambda: output_size((9, 9), bad), f"output_size((9, 9), {bad!r})", ["kernel_size"])
-    raises(ValueError, lambda: output_size((9, 9), 3, stride=0), "output_size((9, 9), 3, stride=0)", ["stride"])
-    raises(ValueError, lambda: output_size((9, 9), 3, padding=-1), "output_size((9, 9), 3, padding=-1)", ["padding"])
-
-
-@exercise("window_views")
-def test_what_the_windows_see() -> None:
-    """view i · KW + j holds what each window sees in its row i and column j"""
-    for kernel, stride, x in (
-        (2, 1, numbers(1, 1, 3, 3)),
-        (3, 2, numbers(2, 3, 8, 7)),
-        ((2, 3), (3, 2), numbers(2, 3, 8, 9)),
-        (1, 2, numbers(1, 2, 5, 4)),
-        (2, 2, numbers(2, 1, 9, 3).transpose(0, 1, 3, 2)),
-        (3, 1, numbers(0, 2, 4, 4)),
-    ):
-        (kh, kw), (sh, sw) = (value if isinstance(value, tuple) else (value, value) for value in (kernel, stride))
-        given = f"window_views(images {x.shape}, {kernel}, {stride})"
-        views = list(window_views(x, kernel, stride))
-        equal(len(views), kh * kw, "number of views", given)
-        for number, view in enumerate(views):
-            expected = empty_result(x, x.shape[1], (kh, kw), (sh, sw))
-            for y, column, seen in places(x.shape[2:], (kh, kw), (sh, sw)):
-                expected[:, :, y, column] = x[seen][:, :, number // kw, number % kw]
-            close(view, expected, f"view {number}", given)
+test_windows = table(
+    ("output_size", "as often as the window can be put down, along the height and along the width"),
+    *each("output_size(4, 3); output_size(7, 3, 2); output_size(8, 3, 2); output_size(8, 5, 3, 2)", 0, None),
+    *each("output_size((9, 5), 3); output_size(8, (1, 4)); output_size(9, 2, (3, 1))", 0, None),
+    *each("output_size(4, 2, 1, (0, 2)); output_size((10, 7), (3, 2), (2, 3), (1, 0))", 0, None),
+    *each("output_size((3, 5), (3, 5)); output_size((1, 3), 5, 3, (2, 1))", 0, None),
+    together(ask(f"output_size{setting}", 0, None) for setting in ALL_SIZES),
+    ("output_size", "a window that does not fit, and what is no size, is a ValueError that names it"),
+    look.raises("output_size((4, 9), 5)", ValueError, "(5, 5)", "(4, 9)"),
+    look.raises("output_size((9, 4), 5, stride=3)", ValueError, "(5, 5)", "(9, 4)"),
+    look.raises("output_size((2, 2), 5, padding=1)", ValueError, "(5, 5)", "(2, 2)"),
+    *(look.raises(f"output_size((9, 9), {bad!r})", ValueError, "kernel_size") for bad in (0, -1, (3,), "3", 1.5)),
+    look.raises("output_size((9, 9), 3, stride=0)", ValueError, "stride"),
+    look.raises("output_size((9, 9), 3, padding=-1)", ValueError, "padding"),
+    look.raises("output_size((9, -9), 3)", ValueError, "size"),
+    ("window_views", "view i · KW + j holds what each window sees in its row i and column j"),
+    *each("window_views(x, 2); window_views(x, 3, 2); window_views(x, (2, 3), (3, 2))", 0, x=numbers(2, 3, 8, 9)),
+    *each("window_views(x, 1, 2); window_views(x, (1, 2)); window_views(x, (2, 1), (1, 2))", 0, x=numbers(1, 2, 6, 4)),
+    *each("window_views(x.swapaxes(2, 3), 2, 2); window_views(x[:0], 3)", 0, x=numbers(2, 1, 9, 3)),
+    ask("window_views(x, (3, 2))", 0, np.uint8, x=np.arange(24, dtype=np.uint8).reshape(1, 2, 4, 3)),
+    look.raises("window_views(x.data, 4)", ValueError, "(4, 4)", x=np.zeros((1, 1, 3, 4))),
+)
 
 
 @exercise("window_views")
 def test_views_are_no_copies() -> None:
-    """what is written into a view stands in the images, and what stands in the images is seen"""
-    images = np.zeros((1, 1, 3, 4))
-    views = window_views(images, (2, 2))
-    for view in views:
-        view += 1.0
-    given = "1 added to each of the window_views(zeros (1, 1, 3, 4), (2, 2))"
-    close(images[0, 0], [[1, 2, 2, 1], [2, 4, 4, 2], [1, 2, 2, 1]], "images", given)
-    raises(ValueError, lambda: window_views(images, 4), "window_views(images (1, 1, 3, 4), 4)", ["(4, 4)"])
+    """what is written into a view stands in the images"""
+    for kernel, stride in (((2, 2), 1), ((3, 2), (2, 1))):
+        images = np.zeros((2, 1, 5, 7))
+        for view in window_views(images, kernel, stride):
+            view += 1.0
+        given = f"1 is added to each of window_views(zeros (2, 1, 5, 7), {kernel}, {stride})"
+        close(images, scattered(images.shape, kernel, stride, 0, lambda k: 1.0), "images", given, 0)
 
 
-# Convolution, as defined
+# Convolution, as it is defined, and columns
+
+NINE = np.arange(9.0).reshape(1, 1, 3, 3)
+TENS = np.array([[[[1.0, 10.0], [100.0, 1000.0]]]])
+BY_HAND = np.array([[[[4310, 5421], [7643, 8754]]]])
+SMALL = {"x": numbers(2, 1, 3, 3), "w": numbers(1, 1, 2, 2, seed=1)}
+SETTINGS = [*product((1, 2, 3, 5), (1, 2, 3), (0, 1, 2)), ((2, 3), (2, 1), (1, 2))]  # kernel, stride, padding
+GROUPS = ((1, 3, 4), (2, 4, 6), (3, 3, 3), (2, 2, 6))  # groups, channels in and out
+IMAGES = numbers(2, 2, 4, 5)
+ONES = np.ones((1, 9, 9))
+COUNTS = np.array([[[[4, 6, 4], [6, 9, 6], [4, 6, 4]]]])
+MISFITS = [ONES[:, :, :6], ONES[:, :3], ONES.reshape(1, 81)]
 
 
-@exercise("conv2d_naive")
-def test_the_definition_by_hand() -> None:
-    """a window is not turned over: 1, 10, 100, 1000 stand where they stood"""
-    x, weight = np.arange(9.0).reshape(1, 1, 3, 3), np.array([[[[1.0, 10.0], [100.0, 1000.0]]]])
-    given = "x = 0 … 8 as (1, 1, 3, 3), weight [[1, 10], [100, 1000]]"
-    close(conv2d_naive(x, weight), [[[[4310, 5421], [7643, 8754]]]], "conv2d_naive(x, weight)", given)
-    close(conv2d_naive(x, weight, np.array([0.5])), [[[[4310.5, 5421.5], [7643.5, 8754.5]]]], "with bias 0.5", given)
-    close(conv2d_naive(x, weight, padding=2, stride=6), [[[[0]]]], "with padding 2, stride 6", given)
-    expected = convolved(x, weight, padding=(1, 1))
-    close(conv2d_naive(x, weight, padding=1), expected, "with padding 1", given)
+def naive(x: Any, w: Any, *settings: Any) -> Case:
+    text = f"conv2d_naive(x, w, b, {', '.join(map(str, settings))})"
+    return ask(text, x=numbers(*x), w=numbers(*w, seed=1), b=numbers(w[0], seed=2))
 
 
-@exercise("conv2d_naive")
-def test_the_definition_in_all_settings() -> None:
-    """strides, paddings, groups, and sizes that do not divide"""
-    for kernel, stride, padding in (
-        ((3, 3), (2, 2), (1, 1)),
-        ((2, 2), (3, 3), (2, 2)),
-        ((1, 1), (2, 2), (0, 0)),
-        PAIRS,
-    ):
-        x, weight, bias = numbers(2, 2, 4, 5), numbers(3, 2, *kernel, seed=1), numbers(3, seed=2)
-        given = f"x {x.shape}, weight {weight.shape}, stride {stride}, padding {padding}"
-        expected = convolved(x, weight, bias, stride, padding)
-        close(conv2d_naive(x, weight, bias, stride, padding), expected, "out", given, 1e-9, np.float64)
-    for groups, channels, outputs in GROUPS:
-        x, weight = numbers(1, channels, 3, 3), numbers(outputs, channels // groups, 2, 2, seed=1)
-        given = f"x {x.shape}, weight {weight.shape}, groups {groups}"
-        expected = convolved(x, weight, groups=groups)
-        close(conv2d_naive(x, weight, groups=groups), expected, "out", given, 1e-9, np.float64)
+def way_back(shape: Any, *settings: Any) -> Case:
+    height, width = math.prod(two(settings[0])), math.prod(right_output_size(shape[2:], *settings))
+    text = f"col2im(columns, {shape}, {', '.join(map(str, settings))})"
+    return ask(text, 1e-12, columns=numbers(shape[0], shape[1] * height, width))
 
 
-@exercise("conv2d_naive")
-def test_the_definition_keeps_dtypes() -> None:
-    """float32 stays float32, an empty batch stays empty, and nothing that went in is changed"""
-    x, weight = numbers(1, 1, 3, 3).astype(np.float32), numbers(1, 1, 2, 2).astype(np.float32)
-    given = "x (1, 1, 3, 3), weight (1, 1, 2, 2), both float32"
-    expected = convolved(x, weight)
-    close(conv2d_naive(x, weight), expected, "out", given, dtype=np.float32)
-    close(conv2d_naive(Tensor(x), Tensor(weight)), expected, "out", f"{given}, as Tensors", dtype=np.float32)
-    bias = np.array([2.0])
-    conv2d_naive(x, weight, bias, padding=1)
-    equal(bias, np.array([2.0]), "the bias, afterwards", given)
-    equal(conv2d_naive(x[:0], weight, padding=1).shape, (0, 1, 4, 4), "out.shape", "x (0, 1, 3, 3), padding 1")
+test_definition = table(
+    ("conv2d_naive", "the window is not turned over: 1, 10, 100, 1000 stand where they stood"),
+    ask("conv2d_naive(x, w)", right=BY_HAND, x=NINE, w=TENS),
+    ask("conv2d_naive(x, w, b)", right=BY_HAND + 2, x=NINE, w=TENS, b=np.array([2.0])),
+    *each("conv2d_naive(x, w, padding=2, stride=6); conv2d_naive(x, w, padding=1)", x=NINE, w=TENS),
+    ("conv2d_naive", "biases, strides, paddings, groups, and sizes that do not divide"),
+    naive((2, 2, 4, 5), (3, 2, 3, 3), 2, 1),
+    naive((2, 2, 4, 5), (3, 2, 2, 2), 3, 2),
+    naive((2, 2, 4, 5), (3, 2, 1, 1), 2),
+    naive((2, 2, 4, 5), (3, 2, 2, 3), (2, 1), (1, 2)),
+    *(naive((1, c, 3, 4), (o, c // groups, 2, 2), 1, 0, groups) for groups, c, o in GROUPS),
+    ("conv2d_naive", "gives the dtype in which x and weight meet, also for Tensors, whole numbers and no samples"),
+    ask("conv2d_naive(x.astype(f4), w.astype(f4))", 1e-5, f4, **SMALL),
+    ask("conv2d_naive(x.astype(f4), w.astype(f4), b)", 1e-5, f4, **SMALL, b=np.array([2.0])),
+    *each("conv2d_naive(x.astype(f4), w); conv2d_naive(x[:0], w, padding=1)", 1e-5, **SMALL),
+    ask("conv2d_naive(x.astype(int), w.astype(int))", 0, int, x=NINE, w=TENS),
+    look.gives("conv2d_naive(x, w)", BY_HAND, x=NINE, w=TENS),
+    ("conv2d_naive", "shapes that do not fit are a ValueError that names them"),
+    look.raises("conv2d_naive(np.ones((4, 5, 5)), np.ones((2, 4, 3, 3)))", ValueError, (4, 5, 5)),
+    look.raises("conv2d_naive(np.ones((1, 4, 5, 5)), np.ones((2, 3, 3, 3)))", ValueError, (1, 4, 5, 5), (2, 3, 3, 3)),
+    look.raises("conv2d_naive(np.ones((1, 4, 5, 5)), np.ones((2, 4, 3, 3)), groups=2)", ValueError, "2"),
+    look.raises("conv2d_naive(np.ones((1, 4, 5, 5)), np.ones((2, 1, 3, 3)), groups=4)", ValueError, "4"),
+    look.raises("conv2d_naive(np.ones((1, 4, 5, 5)), np.ones((2, 4, 6, 6)))", ValueError, (6, 6)),
+    ("im2col", "row c · KH · KW + i · KW + j, column y · OW + x"),
+    ask("im2col(x, 2)", x=np.arange(24.0).reshape(1, 2, 3, 4)),
+    *each("im2col(x, 3, 1, 1); im2col(x, 2, (1, 2)); im2col(x, (2, 3), (2, 1), (1, 2))", x=numbers(2, 3, 6, 7)),
+    *each("im2col(x, 1, 2); im2col(x, 1, 1, 1); im2col(x, (1, 2)); im2col(x, (2, 1)); im2col(x, (1, 3))", x=IMAGES),
+    together(ask(f"im2col(x, {k}, {s}, {p})", x=numbers(2, 3, 7, 6)) for k, s, p in SETTINGS),
+    ("im2col", "keeps dtypes, in any order in memory, of any number of samples"),
+    *each("im2col(x.astype(f4), 3, 1, 1); im2col(x.astype(f4), 1)", 0, f4, x=IMAGES),
+    ask("im2col(x, 3, padding=1)", 0, np.uint8, x=np.arange(80, dtype=np.uint8).reshape(2, 2, 4, 5)),
+    *each("im2col(x.swapaxes(2, 3), 3, 1, 1); im2col(x.swapaxes(2, 3), 1); im2col(np.asfortranarray(x), 2)", x=IMAGES),
+    *each("im2col(x[:1], 3); im2col(x[:0], 3); im2col(x[:0], 1)", x=IMAGES),
+    look.gives("im2col(x, 2)", "right_im2col(x, 2)", x=IMAGES),
+    ("im2col", "no image, or one that is too small, is a ValueError"),
+    look.raises("im2col(x, 2)", ValueError, (3, 5, 5), x=np.zeros((3, 5, 5))),
+    look.raises("im2col(x, 3)", ValueError, (3, 3), x=np.zeros((1, 3, 2, 5))),
+    ("col2im", "every number goes back to where im2col took it from, and is added there"),
+    ask("col2im(x, (1, 1, 2, 3), 2)", right=[[[[1, 5, 4], [5, 13, 8]]]], x=np.arange(1.0, 9.0).reshape(1, 4, 2)),
+    way_back((2, 3, 5, 4), 3, 1, 1),
+    way_back((2, 3, 6, 7), 2, (1, 2)),
+    way_back((2, 3, 6, 7), (2, 3), (2, 1), (1, 2)),
+    way_back((2, 3, 5, 6), 1, 2),
+    way_back((2, 2, 3, 4), (1, 2)),
+    together(way_back((2, 3, 7, 6), *setting) for setting in SETTINGS),
+    ("col2im", "keeps dtypes; no samples stay none; columns that do not fit are refused"),
+    ask("col2im(x.astype(f4), (1, 1, 3, 3), 3, padding=1)", 0, f4, right=COUNTS, x=ONES),
+    ask("col2im(x.astype(int), (1, 1, 3, 3), 3, padding=1)", 0, int, right=COUNTS, x=ONES),
+    ask("col2im(x[:0], (0, 1, 3, 3), 3, padding=1)", x=ONES),
+    *(look.raises("col2im(x.data, (1, 1, 3, 3), 3, 1, 1)", ValueError, x.shape, (1, 9, 9), x=x) for x in MISFITS),
+)
 
 
-@exercise("conv2d_naive")
-def test_the_definition_refuses() -> None:
-    """shapes that do not fit, by a ValueError that names them"""
-    x, weight = np.zeros((1, 4, 5, 5)), np.zeros((2, 4, 3, 3))
-    for images, weights, groups, mentions in (
-        (x[0], weight, 1, [(4, 5, 5)]),
-        (x, weight[:, :3], 1, [x.shape, (2, 3, 3, 3)]),
-        (x, weight, 2, ["2"]),
-        (x, weight[:, :1], 4, ["4"]),
-    ):
-        given = f"x {images.shape}, weight {weights.shape}, groups {groups}"
-        raises(ValueError, lambda: conv2d_naive(images, weights, groups=groups), given, mentions)
-    raises(ValueError, lambda: conv2d_naive(x[:, :, :2], weight), "x (1, 4, 2, 5), weight (2, 4, 3, 3)", ["(3, 3)"])
+# Convolution as a matrix product, and its gradients, of arrays
+
+ARGUMENTS = {
+    "conv2d": "x{0}, w{0}",
+    "conv2d_input_gradient": "g{0}, {1}, w{0}",
+    "conv2d_weight_gradient": "g{0}, x{0}, {2}",
+}
+SOME = [  # images, weight, and what differs from stride 1, padding 0, groups 1
+    ((2, 3, 4, 5), (2, 3, 2, 2), 1, 1),
+    ((2, 2, 5, 6), (3, 2, 2, 2), 2),
+    ((2, 3, 6, 5), (4, 3, 2, 3), (2, 1), (1, 2)),
+    ((2, 4, 4, 3), (6, 2, 2, 2), 1, 0, 2),
+    ((2, 3, 4, 3), (3, 1, 2, 2), 1, 0, 3),
+    ((1, 3, 3, 3), (2, 3, 1, 1)),
+    ((2, 1, 3, 3), (1, 1, 2, 2)),
+]
+BATCHES = [  # none, one, many small images, and more than fit into one block
+    ((0, 4, 5, 5), (2, 4, 3, 3), 1, 1),
+    ((1, 4, 5, 5), (2, 4, 3, 3), 1, 1),
+    ((10, 1, 2, 2), (1, 1, 2, 2)),
+    ((10, 1, 3, 3), (2, 1, 2, 2)),
+    ((9, 4, 48, 48), (2, 4, 3, 3), 1, 1),
+]
 
 
-# Columns
+def convolve(function: str, x: Any, w: Any, stride: Any = 1, padding: Any = 0, groups: int = 1, kind: str = "") -> Case:
+    """conv2d or one of its gradients; `kind` makes float32 of arrays."""
+    g = numbers(x[0], w[0], *right_output_size(x[2:], w[2:], stride, padding), seed=3)
+    arguments, arrays = ARGUMENTS[function].format(kind, x, w), {"x": numbers(*x), "w": numbers(*w, seed=1), "g": g}
+    text = f"{function}({arguments}, {two(stride)}, {two(padding)}, {groups})"
+    letters = {name: array for name, array in arrays.items() if name in arguments}
+    return ask(text, 1e-5 if kind else 1e-9, f4 if kind else np.float64, **letters)
 
 
-def columns_of(x: np.ndarray, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]) -> np.ndarray:
-    image = padded(x, padding)
-    seen = [
-        image[window].reshape(len(x), x.shape[1] * kernel[0] * kernel[1])
-        for _, _, window in places(image.shape[2:], kernel, stride)
+def convolutions(function: str, says: str, arguments: str, right: Array, **letters: Array) -> list[Any]:
+    """Two rows: all 148 settings, the first one followed by hand, and batches of any size, also in float32."""
+    return [
+        (function, f"{says}, in float64, in all settings"),
+        ask(f"{function}({arguments}, {ONCE})", right=right, **letters),
+        *(convolve(function, *some) for some in SOME),
+        *(
+            together(convolve(function, (2, c, 6, 5), (o, c // groups, *two(k)), s, p, groups) for k, s, p in SETTINGS)
+            for groups, c, o in GROUPS
+        ),
+        (function, f"{says}, of any batch; float32 for float32"),
+        *(convolve(function, *batch) for batch in BATCHES),
+        *(convolve(function, (n, 4, 5, 6), (2, 4, 3, 3), kind=".astype(f4)") for n in (3, 0)),
     ]
-    return np.stack(seen, axis=-1)
 
 
-@exercise("im2col")
-def test_columns_hold_what_windows_see() -> None:
-    """row c · KH · KW + i · KW + j, column y · OW + x"""
-    x = np.arange(24.0).reshape(1, 2, 3, 4)
-    close(im2col(x, 2), columns_of(x, (2, 2), (1, 1), (0, 0)), "im2col(x, 2)", "x = 0 … 23 as (1, 2, 3, 4)")
-    for kernel, stride, padding in SETTINGS:
-        x = numbers(2, 3, 7, 6)
-        given = f"im2col(x {x.shape}, kernel {kernel}, stride {stride}, padding {padding})"
-        close(
-            im2col(x, kernel, stride, padding),
-            columns_of(x, kernel, stride, padding),
-            "columns",
-            given,
-            1e-12,
-            np.float64,
-        )
+ONCE = "(1, 1), (0, 0), 1"
+FOUR = {"x": numbers(3, 4, 5, 6), "w": numbers(2, 4, 3, 3, seed=1)}
+TO_IMAGE = np.array([[[[2.0, 23.0, 30.0], [200.0, 2300.0, 3000.0]]]])
+TWO = np.array([[[[2.0, 3.0]]]])
+
+test_products = table(
+    *convolutions("conv2d", "what the definition gives", "x, w", BY_HAND, x=NINE, w=TENS),
+    ("conv2d", "in any order in memory, in the dtype in which x and weight meet; a window must fit"),
+    *each(f"conv2d(np.asfortranarray(x), w, {ONCE}); conv2d(x.swapaxes(2, 3), w.swapaxes(2, 3), {ONCE})", **FOUR),
+    *each(f"conv2d(x.astype(f4), w, {ONCE}); conv2d(x, w.astype(f4), {ONCE})", 1e-5, **FOUR),
+    look.raises(f"conv2d(x.data[:, :, :2], w.data, {ONCE})", ValueError, (3, 3), **FOUR),
+    *convolutions("conv2d_input_gradient", "the gradient of x", "g, (1, 1, 2, 3), w", TO_IMAGE, g=TWO, w=TENS),
+    *convolutions(
+        "conv2d_weight_gradient", "the gradient of the weight", "g, x, (1, 1, 2, 2)", BY_HAND, g=TENS, x=NINE
+    ),
+)
 
 
-@exercise("im2col")
-def test_columns_keep_dtypes_and_images() -> None:
-    """any dtype, any N, any order in memory; x is not changed"""
-    x = numbers(2, 2, 4, 5)
-    for name, images in (
-        ("float32", x.astype(np.float32)),
-        ("uint8", np.arange(80, dtype=np.uint8).reshape(x.shape)),
-        ("not contiguous", x.transpose(0, 1, 3, 2)),
-        ("Fortran's order", np.asfortranarray(x)),
-        ("one sample", x[:1]),
-        ("no samples", x[:0]),
-    ):
-        before = images.copy()
-        expected = columns_of(before, (3, 3), (1, 1), (1, 1))
-        close(
-            im2col(images, 3, padding=1),
-            expected,
-            "im2col(x, 3, padding=1)",
-            f"x {images.shape}, {name}",
-            dtype=images.dtype,
-        )
-        equal(images, before, "x, afterwards", name)
-        flat = images.reshape(*images.shape[:2], 20)
-        close(im2col(images, 1), flat, "im2col(x, 1)", f"x {images.shape}, {name}", dtype=images.dtype)
-    close(im2col(Tensor(x), 2), columns_of(x, (2, 2), (1, 1), (0, 0)), "im2col(x, 2)", "x (2, 2, 4, 5), a Tensor")
-
-
-@exercise("im2col")
-def test_columns_of_something_else() -> None:
-    """no image, or one that is too small, is a ValueError"""
-    raises(ValueError, lambda: im2col(np.zeros((3, 5, 5)), 2), "im2col(x (3, 5, 5), 2)", [(3, 5, 5)])
-    raises(ValueError, lambda: im2col(np.zeros((1, 3, 2, 5)), 3), "im2col(x (1, 3, 2, 5), 3)", [(3, 3)])
-
-
-@exercise("col2im")
-def test_every_number_goes_back() -> None:
-    """to the place in the image where im2col took it from; where windows overlap, numbers add up"""
-    columns = np.arange(1.0, 9.0).reshape(1, 4, 2)
-    expected, given = [[[[1, 2 + 3, 4], [5, 6 + 7, 8]]]], "col2im(1 … 8 as (1, 4, 2), shape (1, 1, 2, 3), kernel 2)"
-    close(col2im(columns, (1, 1, 2, 3), 2), expected, "image", given)
-    for kernel, stride, padding in SETTINGS:
-        shape = (2, 3, 7, 6)
-        image = np.zeros(padded(np.zeros(shape), padding).shape)
-        inside = list(places(image.shape[2:], kernel, stride))
-        columns = numbers(2, 3 * kernel[0] * kernel[1], len(inside))
-        before = columns.copy()
-        for number, (_, _, seen) in enumerate(inside):
-            image[seen] += columns[:, :, number].reshape(2, 3, *kernel)
-        expected = image[:, :, padding[0] : padding[0] + 7, padding[1] : padding[1] + 6]
-        given = f"col2im(columns {columns.shape}, {shape}, kernel {kernel}, stride {stride}, padding {padding})"
-        close(col2im(columns, shape, kernel, stride, padding), expected, "image", given, 1e-12, np.float64)
-        equal(columns, before, "the columns, afterwards", given)
-
-
-@exercise("col2im")
-def test_images_keep_dtypes() -> None:
-    """float32 stays float32, no samples stay no samples, and columns that do not fit are refused"""
-    ones = np.ones((1, 9, 9), np.float32)
-    counted = [[4, 6, 4], [6, 9, 6], [4, 6, 4]]
-    close(
-        col2im(ones, (1, 1, 3, 3), 3, padding=1)[0, 0],
-        counted,
-        "image",
-        "ones (1, 9, 9), kernel 3, padding 1",
-        dtype=np.float32,
-    )
-    equal(col2im(ones[:0], (0, 1, 3, 3), 3, padding=1).shape, (0, 1, 3, 3), "shape", "columns (0, 9, 9)")
-    for wrong in (ones[:, :, :6], ones[:, :3], ones.reshape(1, 81)):
-        raises(
-            ValueError,
-            lambda: col2im(wrong, (1, 1, 3, 3), 3, padding=1),
-            f"columns {wrong.shape}",
-            [wrong.shape, (1, 9, 9)],
-        )
-
-
-# Conv2d
-
-
-@exercise("Conv2d.forward")
-def test_convolution_in_all_settings() -> None:
-    """kernels 1, 2, 3, 5, strides 1 to 3, paddings 0 to 2, groups 1, 2 and depthwise, to 1e-9 in float64"""
-    for x, weight, bias, settings, given in every_convolution():
-        close(
-            layer_with(weight, bias, **settings)(Tensor(x)),
-            convolved(x, weight, bias, **settings),
-            "out",
-            given,
-            1e-9,
-            np.float64,
-        )
-
-
-@exercise("Conv2d.forward")
-def test_a_convolution_as_it_is_born() -> None:
-    """numbers for kernel, stride and padding; float32; the bias in it; no bias if none is wanted"""
-    layer = Conv2d(3, 4, 3, stride=2, padding=1)
-    layer.bias.data[...] = [1.0, -2.0, 3.0, 4.0]
-    x = numbers(2, 3, 6, 5).astype(np.float32)
-    expected = convolved(x, layer.weight.data, layer.bias.data, (2, 2), (1, 1))
-    given = "Conv2d(3, 4, 3, stride=2, padding=1), x (2, 3, 6, 5) float32"
-    close(layer(Tensor(x)), expected, "out", given, 1e-5, np.float32)
-    bare = Conv2d(3, 4, 1, bias=False)
-    close(bare(Tensor(x)), convolved(x, bare.weight.data), "out", "Conv2d(3, 4, 1, bias=False)", 1e-5, np.float32)
-    integers = np.arange(90).reshape(1, 3, 6, 5)
-    close(
-        bare(Tensor(integers)),
-        convolved(integers.astype(float), bare.weight.data),
-        "out",
-        "x of int64",
-        1e-5,
-        np.float32,
-    )
-
-
-@exercise("Conv2d.forward")
-def test_convolution_of_any_batch() -> None:
-    """none, one, more than fit into a block; in any order in memory; x is not changed"""
-    layer = layer_with(numbers(2, 4, 3, 3), numbers(2, seed=1), padding=1)
-    weight, bias = layer.weight.data, layer.bias.data
-    for shape in ((0, 4, 5, 5), (1, 4, 5, 5), (40, 4, 48, 48)):
-        x = numbers(*shape)
-        close(
-            layer(Tensor(x)),
-            convolved(x, weight, bias, padding=(1, 1)),
-            "out",
-            f"Conv2d(4, 2, 3, padding=1), x {shape}",
-            1e-9,
-        )
-    x = numbers(3, 5, 6, 4).transpose(0, 3, 2, 1)
-    before = x.copy()
-    tensor = Tensor(x)
-    close(layer(tensor), convolved(x, weight, bias, padding=(1, 1)), "out", "x (3, 4, 6, 5), not contiguous", 1e-9)
-    equal(tensor.data, before, "x, afterwards", "Conv2d(4, 2, 3, padding=1)")
-
-
-@exercise("Conv2d.forward")
-def test_convolution_is_recorded() -> None:
-    """the result comes through the door, made of x, weight and bias"""
-    layer, x = Conv2d(2, 2, 2), leaf(numbers(1, 2, 3, 3))
-    through_door(lambda: layer(x), "Conv2d", [x, layer.weight, layer.bias], given="Conv2d(2, 2, 2)")
-    bare = Conv2d(2, 2, 2, bias=False)
-    through_door(lambda: bare(x), "Conv2d", [x, bare.weight], given="Conv2d(2, 2, 2, bias=False)")
-
-
-@exercise("Conv2d.forward")
-def test_convolution_refuses() -> None:
-    """what are no images, other numbers of channels, images that are too small"""
-    layer = Conv2d(3, 4, 3, padding=1)
-    for shape in ((3, 8, 8), (1, 4, 8, 8), (1, 1, 8, 8), (8, 3)):
-        raises(
-            ValueError, lambda: layer(Tensor(np.zeros(shape))), f"Conv2d(3, 4, 3, padding=1), x {shape}", ["3", shape]
-        )
-    raises(
-        ValueError,
-        lambda: Conv2d(3, 4, 5)(Tensor(np.zeros((1, 3, 4, 8)))),
-        "Conv2d(3, 4, 5), x (1, 3, 4, 8)",
-        ["(5, 5)"],
-    )
-
-
-@exercise("Conv2d.forward")
+@exercise("conv2d")
 def test_convolution_is_fast() -> None:
     """at least twenty times as fast as seven loops in Python, after equal results"""
-    x, weight = numbers(1, 8, 12, 12).astype(np.float32), numbers(16, 8, 3, 3).astype(np.float32)
-    layer, tensor = layer_with(weight, padding=1), Tensor(x)
-    close(layer(tensor), seven_loops(x, weight), "out", "Conv2d(8, 16, 3, padding=1), x (1, 8, 12, 12)", 1e-4)
+    x, weight, settings = numbers(1, 8, 12, 12).astype(f4), numbers(16, 8, 3, 3).astype(f4), ((1, 1), (1, 1), 1)
+    given = "x (1, 8, 12, 12), weight (16, 8, 3, 3), padding (1, 1), float32"
+    close(conv2d(x, weight, *settings), right_conv2d(x, weight, *settings), "conv2d(x, weight, …)", given, 1e-4)
 
-    def seconds(action: Callable[[], Any], times: int) -> float:
-        start = default_timer()
-        for _ in range(times):
-            action()
-        return (default_timer() - start) / times
+    def seven_loops() -> None:  # for a sixteenth of the work
+        image, out = padded(x, 1), np.zeros((1, 4, 12, 12), f4)
+        for n, o, i, j in np.ndindex(*out.shape):
+            for c, a, b in np.ndindex(2, 3, 3):
+                out[n, o, i, j] += image[n, c, i + a, j + b] * weight[o, c, a, b]
 
-    small = x[:, :2]  # a quarter of the work, so that the gate need not wait
-    ratios = [
-        4 * seconds(lambda: seven_loops(small, weight[:, :2]), 1) / seconds(lambda: layer(tensor), 3) for _ in range(3)
-    ]
-    ratio = statistics.median(ratios)
-    holds(
-        ratio >= 20,
-        "at least 20 times as fast as seven loops",
-        f"{ratio:.1f} times as fast",
-        "x (1, 8, 12, 12), 16 channels",
-    )
+    faster = 16 * speed_up(seven_loops, lambda: conv2d(x, weight, *settings))
+    ratio(faster, "time of seven loops", "that of conv2d", at_least=20, given=given, seen="slow")
 
 
-def gradients_of(x: Tensor, layer: Conv2d, upstream: Any = None) -> tuple[Any, Any, np.ndarray]:
-    """Of x and of the layer's weight, and what was sent back; by default random numbers."""
-    out = layer(x)
-    upstream = numbers(*out.shape, seed=3) if upstream is None else upstream
-    sent = upstream.copy()
-    out.backward(sent)
-    equal(sent, upstream, "the upstream gradient, afterwards", "Conv2d")
-    return x.grad, layer.weight.grad, upstream
+# The layers
 
 
-@exercise("Conv2dBackward.to_input")
-def test_gradient_of_the_images() -> None:
-    """to 1e-8 in float64, in all settings"""
-    for x, weight, bias, settings, given in every_convolution():
-        got, _, upstream = gradients_of(leaf(x), layer_with(weight, bias, **settings))
-        expected, _ = convolution_gradients(x, weight, upstream, **settings)
-        close(got, expected, "x.grad", given, 1e-8, np.float64)
+@contextmanager
+def counting() -> Iterator[list[Any]]:
+    """A backend that convolves by the gate's own loops is in use, and notes the settings that it is asked for."""
+    asked = []
+
+    def convolve(x: Array, weight: Array, stride: Any, padding: Any, groups: int) -> Array:
+        asked.append((stride, padding, groups))
+        return right_conv2d(x, weight, stride, padding, groups).astype(np.result_type(x, weight))
+
+    gradients = {name: globals()[f"right_{name}"] for name in ("conv2d_input_gradient", "conv2d_weight_gradient")}
+    before = set_backend(SimpleNamespace(conv2d=convolve, matmul=np.matmul, **gradients))
+    try:
+        yield asked
+    finally:
+        set_backend(before)
 
 
-@exercise("Conv2dBackward.to_input")
-def test_gradient_of_the_images_by_differences() -> None:
-    """as by changing each number of x a little"""
-    for groups, channels, outputs in GROUPS:
-        layer = layer_with(numbers(outputs, channels // groups, 3, 2), None, (2, 1), (1, 0), groups)
-        given = f"Conv2d({channels}, {outputs}, (3, 2), stride (2, 1), padding (1, 0), groups {groups})"
-        gradients_match(layer, numbers(1, channels, 4, 3), given=given, tolerance=1e-8, eps=1e-2)
+def filled(layer: Any) -> Any:
+    """The layer with numbers of the gate's own in its parameters and running statistics."""
+    for seed, name in enumerate(("weight", "bias", "running_mean", "running_var"), 1):
+        tensor = getattr(layer, name, None)
+        if tensor is not None:
+            tensor.data[...] = (positive if name == "running_var" else numbers)(*tensor.shape, seed=seed)
+    return layer
 
 
-@exercise("Conv2dBackward.to_input")
-def test_gradient_of_any_batch_of_images() -> None:
-    """none, one, many; float32 for float32; two paths add up; the weights get none if they want none"""
-    weight = numbers(2, 4, 3, 3)
-    for shape in ((0, 4, 5, 5), (1, 4, 5, 5), (40, 4, 48, 48)):
-        x, layer = numbers(*shape), layer_with(weight, padding=1)
-        got, none, upstream = gradients_of(leaf(x), layer)
-        expected, _ = convolution_gradients(x, weight, upstream, (1, 1), (1, 1))
-        close(got, expected, "x.grad", f"Conv2d(4, 2, 3, padding=1), x {shape}", 1e-8)
-        equal(none, None, "weight.grad", "a weight that requires no gradient")
-    x = leaf(numbers(1, 4, 5, 5), np.float32)
-    got, _, upstream = gradients_of(x, layer_with(weight.astype(np.float32)))
-    expected, _ = convolution_gradients(x.data, weight, upstream, (1, 1), (0, 0))
-    close(got, expected, "x.grad", "x and weight of float32", 1e-5, np.float32)
-    gradients_of(x, layer_with(weight.astype(np.float32)), upstream)
-    close(x.grad, 2 * expected, "x.grad after two passes", "x and weight of float32", 1e-5)
+def parameters(layer: Any) -> dict[str, Tensor]:
+    return {name: part for name in ("weight", "bias") if (part := getattr(layer, name, None)) is not None}
 
 
-@exercise("Conv2dBackward.to_weight")
-def test_gradient_of_the_weights() -> None:
-    """to 1e-8 in float64, in all settings; pictures get none if they want none"""
-    for x, weight, bias, settings, given in every_convolution():
-        none, got, upstream = gradients_of(Tensor(x), layer_with(leaf(weight), bias, **settings))
-        _, expected = convolution_gradients(x, weight, upstream, **settings)
-        close(got, expected, "weight.grad", given, 1e-8, np.float64)
-        equal(none, None, "x.grad", "x that requires no gradient")
+def backed(text: str, x: Array, near: float = 1e-5, dtype: Any = f4) -> Case:
+    """What a Conv2d gives, and what it asks of the backend, twice."""
+
+    def check(e: Expression) -> None:
+        layer = filled(e(x))
+        bias = 0.0 if layer.bias is None else layer.bias.data.copy()
+        with counting() as asked:
+            results = layer(Tensor(x)), layer(Tensor(x))
+        equal(len(asked), 2, "calls of the backend's conv2d by layer(x), made twice", e.given)
+        settings = layer.stride, layer.padding, layer.groups
+        close(np.hstack(asked[0]), np.hstack(settings), "stride, padding, groups it is asked for", e.given, 0)
+        for result in results:
+            expected = right_conv2d_naive(x, layer.weight.data, bias, *settings)
+            close(result, expected, "layer(x)", e.given, near, dtype)
+
+    return look.case(check, text, x=x)
 
 
-@exercise("Conv2dBackward.to_weight")
-def test_gradients_of_the_parameters_by_differences() -> None:
-    """as by changing each number of weight and bias a little"""
-    for groups, channels, outputs in GROUPS:
-        x = Tensor(numbers(3, channels, 4, 3, seed=4))
-        given = (
-            f"Conv2d({channels}, {outputs}, (3, 2), stride (2, 1), padding (1, 0), groups {groups}), x weight, y bias"
-        )
-        gradients_match(
-            lambda weight, bias: layer_with(weight, bias, (2, 1), (1, 0), groups)(x),
-            numbers(outputs, channels // groups, 3, 2),
-            numbers(outputs, seed=1),
-            given=given,
-            tolerance=1e-8,
-            eps=1e-2,
-        )
+def at_door(text: str, x: Array, **saved: Any) -> Case:
+    """The result comes through the door, made of x, weight and bias; what is saved is right, and nobody changes it."""
+
+    def check(e: Expression) -> None:
+        layer, tensor = filled(e(x)), leaf(x)
+        inputs = [tensor, *parameters(layer).values()]
+        with counting():
+            through_door(lambda: layer(tensor), type(layer).__name__, inputs, list(saved), e.given)
+            found = at_the_door(lambda: layer(tensor), e.given)[2]
+        for name in {"running_mean", "running_var"} & set(vars(layer)):
+            getattr(layer, name).data += 50
+        for name, right in saved.items():
+            right = eval(right, {**globals(), "x": x}) if isinstance(right, str) else right
+            close(np.asarray(found[name]), right, f"{name}, as saved", e.given)
+
+    return look.case(check, text, x=x)
 
 
-@exercise("Conv2dBackward.to_weight")
-def test_gradient_of_the_weights_from_any_batch() -> None:
-    """zeros from none, one, many; float32 for float32; steps add up"""
-    weight = numbers(2, 4, 3, 3)
-    for shape in ((0, 4, 5, 5), (1, 4, 5, 5), (40, 4, 48, 48)):
-        x = numbers(*shape)
-        _, got, upstream = gradients_of(Tensor(x), layer_with(leaf(weight), padding=1))
-        _, expected = convolution_gradients(x, weight, upstream, (1, 1), (1, 1))
-        close(got, expected, "weight.grad", f"Conv2d(4, 2, 3, padding=1), x {shape}", 1e-8)
-    x, layer = numbers(2, 3, 5, 5).astype(np.float32), Conv2d(3, 2, 3)
-    _, got, upstream = gradients_of(Tensor(x), layer)
-    _, expected = convolution_gradients(x, layer.weight.data, upstream, (1, 1), (0, 0))
-    close(got, expected, "weight.grad", "Conv2d(3, 2, 3), x of float32", 1e-5, np.float32)
-    close(layer.bias.grad, upstream.sum(axis=(0, 2, 3)), "bias.grad", "Conv2d(3, 2, 3), x of float32", 1e-5, np.float32)
-    gradients_of(Tensor(x), layer, upstream)
-    close(layer.weight.grad, 2 * expected, "weight.grad after two passes", "Conv2d(3, 2, 3)", 1e-5)
+def slopes(text: str, *shape: int) -> Case:
+    """The gradients of x, weight and bias, through the tape, are those by changing every number a little."""
+
+    def check(e: Expression) -> None:
+        layer = filled(e())
+        names, arrays = ["x", *parameters(layer)], [part.data for part in parameters(layer).values()]
+
+        def result(x: Tensor, *parts: Tensor) -> Tensor:
+            vars(layer).update(zip(names[1:], parts))
+            return layer(x)
+
+        with counting():
+            gradients_match(result, numbers(*shape), *arrays, given=f"{e.given}, x of shape {shape}", names=names)
+
+    return look.case(check, text)
 
 
-@exercise("Flatten.forward")
-def test_flatten() -> None:
-    """(N, C, H, W) becomes (N, C · H · W) in row-major order, with its gradient; also no samples, also one axis"""
-    for shape in ((2, 3, 2, 2), (1, 2, 1, 3), (2, 5), (3,), (0, 2, 3, 3)):
-        x = numbers(*shape)
-        expected = x.reshape(shape[0], int(np.prod(shape[1:])))
-        close(Flatten()(Tensor(x)), expected, "out", f"Flatten()(x), x {shape}", dtype=np.float64)
-    gradients_match(Flatten(), numbers(2, 2, 1, 3), given="Flatten()(x), x (2, 2, 1, 3)")
-    raises(ValueError, lambda: Flatten()(Tensor(1.0)), "Flatten()(Tensor(1.0))", ["()"])
+def layers(texts: str, x: Array, near: float = 1e-12, dtype: Any = None) -> list[Case]:
+    """A case for each of several expressions, parted by semicolons, of a Tensor x: what right_NAME gives."""
+    texts_of = texts.split("; ")
+    return [look.gives(text, f"right_{text}", tolerance=near, dtype=dtype or x.dtype, x=x) for text in texts_of]
+
+
+def refusals(layer: str, channels: str, *shapes: tuple[int, ...]) -> list[Case]:
+    return [look.raises(f"{layer}(x)", ValueError, channels, shape, x=np.zeros(shape)) for shape in shapes]
+
+
+right_Flatten = lambda: lambda x: x.reshape(len(x), math.prod(x.shape[1:]))
+IN_GROUPS = "Conv2d(4, 6, (3, 2), (2, 1), (1, 0), groups=2)"
+
+test_layers = table(
+    ("Conv2d.forward", "asks the backend in use, at each call, and adds the bias"),
+    backed(IN_GROUPS, numbers(2, 4, 7, 6).astype(f4)),
+    backed("Conv2d(3, 4, 3, stride=2, padding=1)", numbers(2, 3, 6, 5), 1e-9, np.float64),
+    backed("Conv2d(3, 4, 1, bias=False)", numbers(2, 3, 2, 2).astype(f4)),
+    backed("Conv2d(3, 4, 1, bias=False)", np.arange(90).reshape(1, 3, 6, 5)),
+    backed("Conv2d(3, 4, 3, 2, 1)", np.zeros((0, 3, 6, 5), f4)),
+    ("Conv2d.forward", "the result comes through the door, made of x, weight and bias"),
+    at_door(IN_GROUPS, numbers(2, 4, 7, 6), stride=(2, 1), padding=(1, 0), groups=2),
+    at_door("Conv2d(2, 2, 2, bias=False)", IMAGES, stride=(1, 1), padding=(0, 0), groups=1),
+    slopes(IN_GROUPS, 2, 4, 4, 3),
+    slopes("Conv2d(2, 3, 2, bias=False)", 1, 2, 3, 3),
+    ("Conv2d.forward", "what are no images, or have other channels, is a ValueError that names both"),
+    *refusals("Conv2d(3, 4, 3, padding=1)", "3", (3, 8, 8), (1, 4, 8, 8), (1, 1, 8, 8), (8, 3)),
+    ("Flatten.forward", "(N, C, H, W) becomes (N, C · H · W) row by row, also without samples, and has a gradient"),
+    *(layers("Flatten()(x)", numbers(*shape))[0] for shape in ((2, 3, 2, 2), (1, 2, 1, 3), (2, 5), (3,), (0, 2, 3, 3))),
+    *layers("Flatten()(x)", np.arange(12).reshape(2, 3, 2)),
+    slopes("Flatten()", 2, 2, 1, 3),
+    look.raises("Flatten()(Tensor(1.0))", ValueError),
+)
 
 
 # Pooling
 
-POOLS = [
-    ((2, 2), None),
-    ((3, 3), (2, 2)),
-    ((2, 2), (1, 1)),
-    ((1, 1), (2, 2)),
-    ((3, 3), (1, 1)),
-    ((2, 3), (3, 1)),
-    ((2, 2), (3, 3)),
-]
+PICTURES = numbers(2, 3, 7, 8)
+TIES = np.random.default_rng(5).integers(-3, 1, (2, 3, 7, 8)) / 2  # up to 0, which padding with zeros would tie with
+TINY = numbers(10, 1, 2, 2)
+LARGE = numbers(3, 2, 300, 300)  # more than fits into one block
+NANS = np.where(np.eye(4, k=3) + np.eye(4, k=-1) > 0, np.nan, np.arange(16.0).reshape(4, 4))[None, None]
+FOURS = np.arange(16).reshape(1, 1, 4, 4)
+NO_IMAGES = [np.zeros((2, 4, 4)), np.zeros((1, 1, 1, 4))]
+POOLS = ["2", "3, 2", "2, 1", "1, 2", "3, 1", "(2, 3), (3, 1)", "(1, 2), (2, 1)", "2, 3"]
+PADDED = ["3, 2, 1", "2, 2, (1, 0)", "(2, 5), (1, 2), (0, 2)"]  # kernel, stride, padding
 
 
-def pooled(x: np.ndarray, kernel: tuple[int, int], stride: Any, reduce: Callable[..., Any]) -> np.ndarray:
-    out = empty_result(x, x.shape[1], kernel, stride or kernel)
-    for i, j, seen in places(x.shape[2:], kernel, stride or kernel):
-        out[:, :, i, j] = reduce(x[seen], axis=(2, 3))
-    return out
+def right_MaxPool2d(kernel: Any, stride: Any = None, padding: Any = 0, see: Any = np.max) -> Callable[[Array], Array]:
+    return lambda x: slid(lambda seen: see(seen, axis=(2, 3)), padded(x, padding, -np.inf), kernel, stride or kernel)
 
 
-def first_largest(window: np.ndarray) -> np.ndarray:
-    """(N, C, KH, KW) of zeros, with a 1 where each window's largest number stands first, row by row."""
-    flat = window.reshape(*window.shape[:2], window.shape[2] * window.shape[3])
-    chosen = np.zeros_like(flat)
-    np.put_along_axis(chosen, flat.argmax(axis=-1)[..., None], 1.0, axis=-1)
+right_AvgPool2d = lambda kernel, stride=None: right_MaxPool2d(kernel, stride, see=np.mean)
+
+
+def first_largest(window: Array) -> Array:
+    """Zeros, with a 1 where each window's largest number stands first, row by row; NaN is larger than all."""
+    numbers = flat(window)
+    chosen = np.zeros(numbers.shape)
+    np.put_along_axis(chosen, numbers.argmax(axis=-1)[..., None], 1.0, axis=-1)
     return chosen.reshape(window.shape)
 
 
-def pooling_gradient(
-    x: np.ndarray, kernel: tuple[int, int], stride: Any, upstream: np.ndarray, share: Callable[[np.ndarray], Any]
-) -> np.ndarray:
-    d_x = np.zeros(x.shape)
-    for i, j, seen in places(x.shape[2:], kernel, stride or kernel):
-        d_x[seen] += upstream[:, :, i, j, None, None] * share(x[seen])
-    return d_x
+def returned(
+    x: Array, g: Array, kernel: Any, stride: Any = None, padding: Any = 0, share: Any = first_largest
+) -> Array:
+    """Each window gives what it sees its number of `g`, in shares."""
+    image, g = padded(x, padding, -np.inf), flat(g)
+    shares = [share(image[seen]) for seen in places(image.shape[2:], kernel, stride or kernel)]
+    return scattered(x.shape, kernel, stride or kernel, padding, lambda k: g[:, :, k, None, None] * shares[k])
 
 
-def with_ties(*shape: int) -> np.ndarray:
-    """Halves between -1.5 and 1: most windows have several numbers that are the largest."""
-    return np.random.default_rng(5).integers(-3, 3, shape) / 2
+equal_shares = lambda window: np.ones(window.shape) / math.prod(window.shape[2:])
+gradient_of_MaxPool2d = lambda *settings: lambda x, g: returned(x, g, *settings)
+gradient_of_AvgPool2d = lambda *settings: lambda x, g: returned(x, g, *settings, share=equal_shares)
 
 
-@exercise("MaxPool2d.forward")
-def test_largest_of_each_window() -> None:
-    """kernels and strides, overlapping or with gaps; negative numbers; windows that do not reach the end"""
-    for kernel, stride in POOLS:
-        x = numbers(2, 3, 7, 8) - 3
-        given = f"MaxPool2d({kernel}, {stride}), x {x.shape}, all below 1"
-        close(MaxPool2d(kernel, stride)(Tensor(x)), pooled(x, kernel, stride, np.max), "out", given, 0, np.float64)
-    close(MaxPool2d(2)(Tensor(x)), pooled(x, (2, 2), (2, 2), np.max), "out", "MaxPool2d(2), x (2, 3, 7, 8)", 0)
-    close(MaxPool2d(3, 1)(Tensor(x)), pooled(x, (3, 3), (1, 1), np.max), "out", "MaxPool2d(3, 1), x (2, 3, 7, 8)", 0)
+def answer(text: str, x: Array, near: float = 1e-12, dtype: Any = np.float64, right: str = "") -> Case:
+    """What a pooling layer's rule answers to random numbers g."""
+
+    def check(e: Expression) -> None:
+        tensor = leaf(x, dtype)
+        result = e(tensor)
+        sent = numbers(*result.shape, seed=3).astype(dtype)
+        with unwatched():
+            expected = eval(right or f"gradient_of_{text[:-1]}, g)", {**globals(), "x": x, "g": sent})
+        given = sent.copy()
+        found = result.grad_fn.backward(given)
+        close(found[0] if isinstance(found, (tuple, list)) else found, expected, "x.grad", e.given, near, dtype)
+        equal(given, sent, "grad_output, afterwards", e.given)
+        equal(tensor.data, x.astype(dtype), "x, afterwards", e.given)
+
+    return look.case(check, text, x=x)
 
 
-@exercise("MaxPool2d.forward")
-def test_largest_of_any_batch() -> None:
-    """none, one, many; float32 and integers stay; NaN is not lost; no images are refused"""
-    for shape in ((0, 2, 4, 4), (1, 2, 4, 4), (20, 8, 50, 50)):
-        x = numbers(*shape).astype(np.float32)
-        close(
-            MaxPool2d(2)(Tensor(x)), pooled(x, (2, 2), None, np.max), "out", f"MaxPool2d(2), x {shape}", 0, np.float32
-        )
-    x = np.arange(16).reshape(1, 1, 4, 4)[:, :, ::-1]
-    tensor = Tensor(x)
-    close(MaxPool2d(2)(tensor), [[[[13, 15], [5, 7]]]], "out", "x of int64, upside down", dtype=np.int64)
-    equal(tensor.data, np.ascontiguousarray(x), "x, afterwards", "MaxPool2d(2)")
-    x = np.where(np.eye(4, k=3) > 0, np.nan, 1.0)[None, None]
-    close(MaxPool2d(2)(Tensor(x)), [[[[1.0, np.nan], [1.0, 1.0]]]], "out", "x (1, 1, 4, 4) of ones, NaN in a corner")
-    for shape in ((2, 4, 4), (1, 1, 1, 4)):
-        raises(ValueError, lambda: MaxPool2d(2)(Tensor(np.zeros(shape))), f"MaxPool2d(2), x {shape}")
-    x = leaf(numbers(1, 1, 4, 4))
-    through_door(lambda: MaxPool2d(2)(x), "MaxPool2d", [x], given="MaxPool2d(2)")
+def pools(layer: str, settings: list[str], x: Array, near: float = 0) -> list[Case]:
+    return layers("; ".join(f"{layer}({each})(x)" for each in settings), x, near)
 
 
-def pool_gradient(layer: Any, x: Tensor) -> tuple[Any, np.ndarray]:
-    out = layer(x)
-    upstream = numbers(*out.shape, seed=3)
-    sent = upstream.astype(x.dtype)
-    before = sent.copy()
-    out.backward(sent)
-    equal(sent, before, "the upstream gradient, afterwards", type(layer).__name__)
-    return x.grad, upstream
+def rules(layer: str, settings: list[str], x: Array) -> list[Case]:
+    return [answer(f"{layer}({each})(x)", x) for each in settings]
 
 
-@exercise("MaxPool2dBackward.backward")
-def test_gradient_goes_to_the_largest() -> None:
-    """and nowhere else; windows that overlap add up"""
-    for kernel, stride in POOLS:
-        x = numbers(2, 3, 7, 8)
-        given = f"MaxPool2d({kernel}, {stride}), x {x.shape}"
-        got, upstream = pool_gradient(MaxPool2d(kernel, stride), leaf(x))
-        close(got, pooling_gradient(x, kernel, stride, upstream, first_largest), "x.grad", given, 1e-12, np.float64)
+PADDED_POOL = "MaxPool2d((3, 2), 2, (1, 0))"
+SAVED = {"kernel_size": (3, 2), "stride": (2, 2)}
 
-
-@exercise("MaxPool2dBackward.backward")
-def test_gradient_of_ties() -> None:
-    """of several numbers that are the largest, the first one, row by row, gets all of it, as in PyTorch"""
-    for kernel, stride in POOLS:
-        x = with_ties(2, 3, 7, 8)
-        given = f"MaxPool2d({kernel}, {stride}), x {x.shape} with many ties"
-        got, upstream = pool_gradient(MaxPool2d(kernel, stride), leaf(x))
-        close(got, pooling_gradient(x, kernel, stride, upstream, first_largest), "x.grad", given, 1e-12, np.float64)
-    x = leaf(np.zeros((1, 1, 2, 4)))
-    MaxPool2d(2)(x).backward(np.array([[[[3.0, 5.0]]]]))
-    close(x.grad, [[[[3, 0, 5, 0], [0, 0, 0, 0]]]], "x.grad", "MaxPool2d(2), x zeros (1, 1, 2, 4), upstream [3, 5]")
-
-
-@exercise("MaxPool2dBackward.backward")
-def test_gradient_of_the_largest_of_any_batch() -> None:
-    """none, one, many; float32 for float32"""
-    for shape in ((0, 2, 4, 4), (1, 2, 4, 4), (20, 8, 50, 50)):
-        x = with_ties(*shape)
-        got, upstream = pool_gradient(MaxPool2d(2), leaf(x, np.float32))
-        expected = pooling_gradient(x, (2, 2), None, upstream, first_largest)
-        close(got, expected, "x.grad", f"MaxPool2d(2), x {shape}", 1e-6, np.float32)
-
-
-@exercise("AvgPool2d.forward")
-def test_mean_of_each_window() -> None:
-    """kernels and strides; none, one, many; integers as float32"""
-    for kernel, stride in POOLS:
-        x = numbers(2, 3, 7, 8)
-        given = f"AvgPool2d({kernel}, {stride}), x {x.shape}"
-        close(AvgPool2d(kernel, stride)(Tensor(x)), pooled(x, kernel, stride, np.mean), "out", given, 1e-12, np.float64)
-    close(AvgPool2d(3)(Tensor(x)), pooled(x, (3, 3), None, np.mean), "out", "AvgPool2d(3), x (2, 3, 7, 8)", 1e-12)
-    for shape in ((0, 2, 4, 4), (1, 2, 4, 4), (20, 8, 50, 50)):
-        x = numbers(*shape).astype(np.float32)
-        close(
-            AvgPool2d(2)(Tensor(x)),
-            pooled(x, (2, 2), None, np.mean),
-            "out",
-            f"AvgPool2d(2), x {shape}",
-            1e-6,
-            np.float32,
-        )
-    x = np.arange(16).reshape(1, 1, 4, 4)
-    close(AvgPool2d(2)(Tensor(x)), [[[[2.5, 4.5], [10.5, 12.5]]]], "out", "AvgPool2d(2), x of int64", dtype=np.float32)
-    for shape in ((2, 4, 4), (1, 1, 1, 4)):
-        raises(ValueError, lambda: AvgPool2d(2)(Tensor(np.zeros(shape))), f"AvgPool2d(2), x {shape}")
-
-
-@exercise("AvgPool2dBackward.backward")
-def test_gradient_is_shared() -> None:
-    """equally among the numbers of a window; windows that overlap add up"""
-    for kernel, stride in POOLS:
-        x = numbers(2, 3, 7, 8)
-        given = f"AvgPool2d({kernel}, {stride}), x {x.shape}"
-        got, upstream = pool_gradient(AvgPool2d(kernel, stride), leaf(x))
-        share = 1 / (kernel[0] * kernel[1])
-        close(
-            got, pooling_gradient(x, kernel, stride, upstream, lambda window: share), "x.grad", given, 1e-12, np.float64
-        )
-    for shape in ((0, 2, 4, 4), (1, 2, 4, 4)):
-        got, upstream = pool_gradient(AvgPool2d(2), leaf(numbers(*shape), np.float32))
-        expected = np.repeat(np.repeat(upstream, 2, axis=2), 2, axis=3) / 4
-        close(got, expected, "x.grad", f"AvgPool2d(2), x {shape}", 1e-6, np.float32)
+test_pooling = table(
+    ("MaxPool2d.forward", "the largest number of each window, also where all are negative"),
+    *pools("MaxPool2d", ["2"], FOURS),
+    *pools("MaxPool2d", POOLS, PICTURES - 3),
+    *pools("MaxPool2d", PADDED, PICTURES - 3),
+    ("MaxPool2d.forward", "of any batch and dtype; NaN is the largest, and padding never is"),
+    *pools("MaxPool2d", ["2"], TINY.astype(f4)),
+    *pools("MaxPool2d", ["20"], LARGE),
+    *pools("MaxPool2d", ["2", "3, 2, 1"], PICTURES[:0].astype(f4)),
+    *pools("MaxPool2d", ["2"], FOURS[:, :, ::-1]),
+    *pools("MaxPool2d", ["2", "3, 1, 1"], NANS),
+    look.gives("MaxPool2d(2, padding=1)(x)", "x", dtype=int, x=-1 - FOURS[:, :, :2, :2]),
+    ("MaxPool2d.forward", "comes through the door with what the rule needs; refuses what are no images"),
+    at_door(PADDED_POOL, IMAGES, output=f"right_{PADDED_POOL}(x)", padding=(1, 0), **SAVED),
+    *(look.raises("MaxPool2d(2)(x)", ValueError, x=x) for x in NO_IMAGES),
+    ("MaxPool2dBackward.backward", "the largest number of each window gets its gradient; of several windows, the sum"),
+    *rules("MaxPool2d", POOLS, PICTURES),
+    *rules("MaxPool2d", PADDED, PICTURES - 3),
+    slopes("MaxPool2d(2, 1)", 1, 2, 3, 3),
+    ("MaxPool2dBackward.backward", "of equal numbers the first gets all, of NaN the first; the padding gets nothing"),
+    *rules("MaxPool2d", ["2"], np.zeros((1, 1, 2, 4))),
+    *rules("MaxPool2d", POOLS + PADDED, TIES),
+    answer("MaxPool2d(2, padding=1)(x)", np.full((1, 1, 2, 2), -np.inf), right="g"),
+    *rules("MaxPool2d", ["2", "2, 1", "3, 1, 1"], NANS),
+    ("MaxPool2dBackward.backward", "of any batch; float32 for float32"),
+    answer("MaxPool2d(2)(x)", TINY, 1e-6, f4),
+    answer("MaxPool2d(20)(x)", LARGE),
+    answer("MaxPool2d(2)(x)", PICTURES[:0], 0, f4),
+    ("AvgPool2d.forward", "the mean of each window, of any batch; whole numbers become float32"),
+    *pools("AvgPool2d", POOLS, PICTURES, 1e-12),
+    *pools("AvgPool2d", ["2"], TINY.astype(f4), 1e-6),
+    *pools("AvgPool2d", ["20"], LARGE, 1e-12),
+    *pools("AvgPool2d", ["2"], PICTURES[:0]),
+    *layers("AvgPool2d(2)(x)", FOURS, 1e-6, f4),
+    ("AvgPool2d.forward", "comes through the door with what the rule needs; refuses what are no images"),
+    at_door("AvgPool2d((3, 2), 2)", IMAGES, **SAVED),
+    *(look.raises("AvgPool2d(2)(x)", ValueError, x=x) for x in NO_IMAGES),
+    ("AvgPool2dBackward.backward", "all numbers of a window get equal shares; where windows overlap, they add up"),
+    *rules("AvgPool2d", POOLS, PICTURES),
+    answer("AvgPool2d(2)(x)", TINY, 1e-6, f4),
+    answer("AvgPool2d(20)(x)", LARGE),
+    answer("AvgPool2d(2)(x)", PICTURES[:0], 0, f4),
+    slopes("AvgPool2d((2, 1), 1)", 1, 2, 3, 2),
+)
 
 
 # Batch normalisation
 
 
-def normalised(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: float = 1e-5) -> np.ndarray:
-    """As while training; for complex numbers too."""
-    x = x - x.mean(axis=(0, 2, 3), keepdims=True)
-    x = x / np.sqrt((x * x).mean(axis=(0, 2, 3), keepdims=True) + eps)
-    return x * weight[:, None, None] + bias[:, None, None]
+def channels(layer: Any, *names: str) -> list[Array]:
+    """What the layer holds by these names, in float64, in shapes that meet images."""
+    return [getattr(layer, name).data.astype(float)[:, None, None] for name in names]
 
 
-def by_complex_steps(upstream: np.ndarray, *arrays: np.ndarray, eps: float = 1e-5) -> list[np.ndarray]:
-    """Gradients of Σ upstream · normalised(*arrays), exact to the last bits: f(x + ih) = f(x) + ih f'(x) for a tiny h."""
-    gradients = [np.zeros(array.shape) for array in arrays]
-    for position, array in enumerate(arrays):
-        for index in np.ndindex(array.shape):
-            moved = array.astype(complex)
-            moved[index] += 1e-30j
-            result = normalised(*arrays[:position], moved, *arrays[position + 1 :], eps=eps)
-            gradients[position][index] = (result * upstream).sum().imag / 1e-30
-    return gradients
+def norm_results(x: Array, layer: Any, training: bool, g: Array | None = None) -> list[Array]:
+    """In float64: what the layer gives, and the gradients of x, weight and bias."""
+    x, g, axes = x.astype(float), np.zeros(x.shape) if g is None else g.astype(float), (0, 2, 3)
+    weight, bias, mean, var = channels(layer, "weight", "bias", "running_mean", "running_var")
+    if own := training and len(x):
+        mean, var = x.mean(axes, keepdims=True), x.var(axes, keepdims=True)
+    root = np.sqrt(var + layer.eps)
+    hat = (x - mean) / root
+    through = g.mean(axes, keepdims=True) + hat * (g * hat).mean(axes, keepdims=True) if own else 0.0
+    return [hat * weight + bias, weight / root * (g - through), (g * hat).sum(axes), g.sum(axes)]
 
 
-def norm_with(weight: Any, bias: Any, **settings: Any) -> BatchNorm2d:
-    layer = BatchNorm2d(len(weight), **settings)
-    layer.weight, layer.bias = (part if isinstance(part, Tensor) else Tensor(part) for part in (weight, bias))
-    return layer
+NORM = "filled(BatchNorm2d(2))"
+COARSE = "filled(BatchNorm2d(2, eps=2.0))"
 
 
-@exercise("batch_statistics")
-def test_mean_and_variance_of_a_channel() -> None:
-    """over samples and places; the variance divided by the count itself"""
-    for shape in ((2, 3, 4, 5), (1, 3, 2, 2), (3, 1, 1, 1), (2, 2, 2, 2), (40, 4, 48, 48)):
-        x, given = numbers(*shape) * 3 + 2, f"batch_statistics(x), x {shape}"
-        mean, var = batch_statistics(x)
-        close(mean, x.mean(axis=(0, 2, 3)), "mean", given, 1e-12, np.float64)
-        close(var, x.var(axis=(0, 2, 3)), "var", given, 1e-12, np.float64)
+def norm(mode: str, x: Array, near: float = 1e-9, dtype: Any = np.float64, layer: str = NORM) -> Case:
+    """`mode` is how the layer is called: "(x)", ".eval()(x)", …"""
+    right = f"norm_results(x, {layer}, {mode not in ('.eval()(x)', '(x, training=False)')})[0]"
+    return look.gives(layer + mode, right, tolerance=near, dtype=dtype, x=x)
 
 
-@exercise("batch_statistics")
-def test_variance_beside_a_large_mean() -> None:
-    """in float32 a mean of 3000 does not drown a variance of 1"""
-    x = (numbers(8, 2, 16, 16) + 3000).astype(np.float32)
-    mean, var = batch_statistics(x)
-    exact = x.astype(np.float64)
-    given = "batch_statistics(x), x (8, 2, 16, 16) float32 around 3000"
-    close(mean, exact.mean(axis=(0, 2, 3)), "mean", given, 3e-7, np.float32)
-    close(var, exact.var(axis=(0, 2, 3)), "var", given, 1e-4, np.float32)
+def norm_rule(part: str, x: Array, near: float, dtype: Any = float, training: bool = True, layer: str = NORM) -> Case:
+    """One part of the rule asked by itself: `to_parameters`, or `to_input` with right gradients of weight and bias."""
+
+    def check(e: Expression) -> None:
+        layer, tensor, g = e(x), leaf(x, dtype), numbers(*x.shape, seed=5).astype(dtype)
+        with unwatched():
+            _, d_x, d_weight, d_bias = norm_results(tensor.data, layer, training, g)
+        rule, given = layer(tensor, training=training).grad_fn, g.copy()
+        if part == "to_input":
+            found = rule.to_input(given, d_weight.astype(dtype), d_bias.astype(dtype))
+            close(found, d_x, "x.grad", e.given, near, dtype)
+        else:
+            for name, found, right in zip(("weight", "bias"), rule.to_parameters(given), (d_weight, d_bias)):
+                close(found, right, f"{name}.grad", e.given, near, dtype)
+        equal(given, g, "grad_output, afterwards", e.given)
+
+    return look.case(check, f"{layer}{'' if training else '.eval()'}", x=x)
+
+
+def norm_rules(part: str, says: str) -> list[Any]:
+    """Two rows: while training and in evaluation; none, more than fit into one block, float32, a large mean."""
+    shapes, symbol = ((2, 2, 2, 3), (1, 2, 2, 2), (4, 2, 1, 1), (3, 2, 1, 2)), f"BatchNorm2dBackward.{part}"
+    return [
+        (symbol, f"{says}, while training and in evaluation"),
+        *(norm_rule(part, numbers(*shape) * 2 + 3, 1e-8) for shape in shapes),
+        norm_rule(part, numbers(2, 2, 2, 2), 1e-8, layer=COARSE),
+        norm_rule(part, numbers(2, 2, 3, 2), 1e-6, training=False),
+        norm_rule(part, numbers(2, 2, 3, 2), 1e-6, training=False, layer=COARSE),
+        (symbol, f"{says}, of any batch; float32 for float32, also beside a large mean"),
+        norm_rule(part, np.zeros((0, 2, 3, 3)), 0, f4),
+        norm_rule(part, LARGE, 1e-8),
+        norm_rule(part, numbers(4, 2, 3, 3), 1e-5, f4),
+        norm_rule(part, numbers(4, 2, 3, 3), 1e-5, f4, training=False),
+        norm_rule(part, numbers(4, 2, 8, 8) + 1000, 2e-4, f4),
+    ]
+
+
+def measured(argument: str, x: Array, near: float = 1e-12) -> Case:
+    """Mean and variance of each channel; the mean to the last bits of its dtype."""
+
+    def check(e: Expression) -> None:
+        images, axes = eval(argument, {**globals(), "x": x}), (0, 2, 3)
+        mean, var = e(x)
+        close(mean, images.mean(axes, dtype=np.float64), "mean", e.given, min(near, 3e-7), images.dtype)
+        close(var, images.var(axes, dtype=np.float64), "var", e.given, near, images.dtype)
+
+    return look.case(check, f"batch_statistics({argument})", x=x)
+
+
+def remembered(momentum: float, mean: list[float], var: list[float], count: int) -> Case:
+    """A batch of these statistics, and then one of twice as large ones."""
+
+    def check(e: Expression) -> None:
+        layer, expected = e(), [np.zeros(2), np.ones(2)]
+        for batch in (1, 2):
+            new = [np.array(mean, f4) * batch, np.array(var, f4) * batch]
+            given = f"{e.given}, batch {batch}: remember({new[0]}, {new[1]}, count={count})"
+            layer.remember(*(values.copy() for values in new), count)
+            unbiased = new[0], new[1] * count / (count - 1)
+            expected = [(1 - momentum) * old + momentum * each for old, each in zip(expected, unbiased)]
+            close(layer.running_mean, expected[0], "running_mean", given, 1e-6, f4)
+            close(layer.running_var, expected[1], "running_var", given, 1e-6, f4)
+
+    return look.case(check, f"BatchNorm2d(2, momentum={momentum})")
+
+
+def same_tensors(e: Expression) -> None:
+    layer = e()
+    tensors = layer.running_mean, layer.running_var
+    layer.remember(np.ones(2, f4), np.ones(2, f4), 2)
+    same = layer.running_mean is tensors[0] and layer.running_var is tensors[1]
+    holds(same, "running_mean and running_var are the Tensors that they were", "others", e.given)
+
+
+FEW = numbers(3, 2, 2, 4) * 3 + 2
+CANCELLING = np.repeat(np.array([2.0**24, 1.0, -(2.0**24)]), 2 * 8 * 8).reshape(3, 2, 8, 8)
+OWN = {"mean": "x.mean((0, 2, 3))", "var": "x.var((0, 2, 3))", "eps": 1e-5, "training": 1}
+RUNNING = {"mean": numbers(2, seed=3), "var": positive(2, seed=4), "eps": 2.0, "training": 0}
+
+test_normalisation = table(
+    ("batch_statistics", "mean and variance of each channel, over samples and places, divided by the count itself"),
+    measured("x", np.array([1.0, 3.0, 5.0, 8.0]).reshape(2, 1, 1, 2)),
+    *(measured("x * 3 + 2", numbers(*shape)) for shape in ((2, 3, 4, 5), (1, 3, 2, 2), (3, 1, 1, 1), (2, 2, 2, 2))),
+    measured("x + 3", LARGE),
+    ("batch_statistics", "also in float32, beside a large mean, and where large numbers cancel"),
+    measured("x.astype(f4)", numbers(2, 3, 4, 5), 1e-5),
+    measured("(x + 3000).astype(f4)", numbers(8, 2, 16, 16), 1e-4),
+    measured("x.astype(f4)", CANCELLING, 1e-4),
+    ("BatchNorm2d.forward", "while training each channel gets mean 0 and variance 1, then times weight plus bias"),
+    *(norm("(x)", numbers(*shape) * 3 + 2) for shape in ((4, 2, 5, 3), (1, 2, 2, 2), (2, 2, 1, 1))),
+    norm("(x)", LARGE),
+    norm("(x)", FEW, layer=COARSE),
+    norm("(x)", numbers(4, 2, 3, 3).astype(f4), 1e-5, f4),
+    norm("(x)", (numbers(4, 2, 8, 8) + 1000).astype(f4), 1e-4, f4),
+    norm("(x)", np.arange(16).reshape(2, 2, 2, 2), 1e-5, f4),
+    norm(".eval()(x, training=True)", FEW),
+    ("BatchNorm2d.forward", "in evaluation by running statistics: a sample does not depend on those beside it"),
+    *(norm(".eval()(x)", x, 1e-6) for x in (FEW, FEW[:1], FEW[:1, :, :1, :1], FEW[:0])),
+    norm(".eval()(x)", FEW.astype(f4), 1e-5, f4),
+    *(norm("(x, training=False)", x, 1e-6) for x in (FEW, LARGE)),
+    norm("(x, training=False)", FEW, 1e-6, layer=COARSE),
+    ("BatchNorm2d.forward", "comes through the door with what the rule needs"),
+    at_door("BatchNorm2d(2)", FEW, **OWN),
+    at_door("BatchNorm2d(2, eps=2.0).eval()", FEW, **RUNNING),
+    ("BatchNorm2d.forward", "other shapes, and a single number per channel while training, are a ValueError"),
+    *refusals("BatchNorm2d(2)", "2", (2, 4, 4), (1, 3, 4, 4), (4, 2), (1, 1, 4, 4), (1, 2, 1, 1)),
+    ("BatchNorm2d.remember", "the running statistics move by momentum, towards the mean and the unbiased variance"),
+    remembered(0.1, [10.0, 20.0], [2.0, 8.0], 5),
+    remembered(0.25, [-4.0, 4.0], [6.0, 1.0], 2),
+    remembered(1.0, [3.0, 5.0], [6.0, 1.0], 100),
+    look.case(same_tensors, "BatchNorm2d(2)"),
+    *norm_rules("to_parameters", "Σ G x̂ and Σ G, over samples and places"),
+    *norm_rules("to_input", "the gradient of x, also through mean and variance"),
+    *(slopes("BatchNorm2d(2)", *shape) for shape in ((2, 2, 2, 2), (3, 2, 1, 2))),
+    slopes("BatchNorm2d(2).eval()", 2, 2, 1, 2),
+)
 
 
 @exercise("BatchNorm2d.forward")
-def test_training_takes_the_batch_statistics() -> None:
-    """every channel around 0 with variance 1, then times weight plus bias"""
-    weight, bias = np.array([1.5, -0.5, 2.0]), np.array([0.5, 1.0, -3.0])
-    for shape in ((4, 3, 5, 2), (1, 3, 2, 2), (2, 3, 1, 1), (40, 3, 48, 50)):
-        x, given = numbers(*shape) * 3 + 2, f"BatchNorm2d(3), training, x {shape}"
-        tensor = Tensor(x)
-        close(norm_with(weight, bias)(tensor), normalised(x, weight, bias), "out", given, 1e-9, np.float64)
-        equal(tensor.data, x, "x, afterwards", given)
-    x = numbers(2, 3, 2, 2) * 1e-3
-    expected = normalised(x, weight, bias, eps=0.1)
-    close(norm_with(weight, bias, eps=0.1)(Tensor(x)), expected, "out", "BatchNorm2d(3, eps=0.1), small x", 1e-9)
-    x = (numbers(4, 2, 8, 8) + 1000).astype(np.float32)
-    expected = normalised(x.astype(np.float64), np.ones(2), np.zeros(2))
-    close(BatchNorm2d(2)(Tensor(x)), expected, "out", "BatchNorm2d(2), x float32 around 1000", 1e-4, np.float32)
-
-
-def remembering(dtype: Any = np.float64) -> BatchNorm2d:
-    """A layer of two channels that has seen something."""
-    layer = norm_with(np.array([1.5, -0.5], dtype), np.array([0.5, 1.0], dtype))
-    layer.running_mean.data, layer.running_var.data = np.array([1.0, -2.0], dtype), np.array([4.0, 0.25], dtype)
-    return layer
-
-
-def by_running_statistics(x: np.ndarray) -> np.ndarray:
-    """What the layer of `remembering` shall make of x in evaluation."""
-    mean, var, weight, bias = (np.array(v)[:, None, None] for v in ([1.0, -2.0], [4.0, 0.25], [1.5, -0.5], [0.5, 1.0]))
-    return (x - mean) / np.sqrt(var + 1e-5) * weight + bias
-
-
-@exercise("BatchNorm2d.forward")
-def test_evaluation_takes_the_running_statistics() -> None:
-    """so that a sample's result does not depend on those beside it, and may be a single number"""
-    x = numbers(3, 2, 2, 4)
-    for dtype in (np.float64, np.float32):
-        layer, given = (
-            remembering(dtype).eval(),
-            f"BatchNorm2d(2) with running mean [1, -2], var [4, 0.25] of {np.dtype(dtype)}",
-        )
-        for part in (x[:1, :, :1, :1], x[:1], x, x[:0]):
-            close(
-                layer(Tensor(part)),
-                by_running_statistics(part),
-                "out",
-                f"{given}, eval(), x {part.shape}",
-                1e-9,
-                np.float64,
-            )
-
-
-@exercise("BatchNorm2d.forward")
-def test_training_can_be_said() -> None:
-    """training=True and training=False come before the layer's mode"""
-    x, layer = numbers(3, 2, 2, 4), remembering().eval()
-    expected = normalised(x, np.array([1.5, -0.5]), np.array([0.5, 1.0]))
-    close(layer(Tensor(x), training=True), expected, "out", "a BatchNorm2d(2) after eval(), training=True", 1e-9)
-    expected = by_running_statistics(x)
-    given = "BatchNorm2d(2) with running mean [1, -2], var [4, 0.25], training=False"
-    close(remembering()(Tensor(x), training=False), expected, "out", given, 1e-9)
-
-
-@exercise("BatchNorm2d.forward")
-def test_evaluation_changes_nothing() -> None:
-    """the running statistics stay what they are"""
-    layer, x, given = (
-        remembering().eval(),
-        numbers(3, 2, 2, 4),
-        "BatchNorm2d(2) with running mean [1, -2], var [4, 0.25], eval()",
-    )
-    layer(Tensor(x), training=False)
-    close(layer.running_mean, [1.0, -2.0], "running_mean, afterwards", f"{given}, training=False")
-    layer(Tensor(x))
-    close(layer.running_mean, [1.0, -2.0], "running_mean, afterwards", given)
-    close(layer.running_var, [4.0, 0.25], "running_var, afterwards", given)
-
-
-@exercise("BatchNorm2d.forward")
-def test_training_is_remembered_once() -> None:
-    """by buffers that belong to the state and are no parameters; an empty batch teaches nothing"""
-    layer = BatchNorm2d(2)
-    x = numbers(4, 2, 3, 3) * 2 + 5
-    layer(Tensor(x))
-    mean, var = x.mean(axis=(0, 2, 3)), x.var(axis=(0, 2, 3), ddof=1)
-    given = "BatchNorm2d(2), one batch (4, 2, 3, 3) while training"
-    close(layer.running_mean, 0.1 * mean, "running_mean", given, 1e-6, np.float32)
-    close(layer.running_var, 0.9 + 0.1 * var, "running_var", given, 1e-6, np.float32)
-    equal(layer(Tensor(x[:0])).shape, (0, 2, 3, 3), "out.shape", "then an empty batch")
-    close(layer.running_mean, 0.1 * mean, "running_mean", "then an empty batch", 1e-6, np.float32)
-    names = sorted(name for name, _ in layer.named_parameters())
-    equal(",".join(names), "bias,weight", "names of the parameters", given)
-    close(layer.state_dict()["running_var"], 0.9 + 0.1 * var, 'state_dict()["running_var"]', given, 1e-6, np.float32)
-
-
-@exercise("BatchNorm2d.forward")
-def test_batch_norm_is_recorded_and_refuses() -> None:
-    """the door gets x, weight and bias; other shapes, and a single number per channel, are a ValueError"""
-    layer, x = BatchNorm2d(2), leaf(numbers(2, 2, 2, 2))
-    through_door(lambda: layer(x), "BatchNorm2d", [x, layer.weight, layer.bias], given="BatchNorm2d(2)")
-    for shape in ((2, 4, 4), (1, 3, 4, 4), (4, 2), (1, 1, 4, 4)):
-        raises(ValueError, lambda: layer(Tensor(np.zeros(shape))), f"BatchNorm2d(2), x {shape}", ["2", shape])
-    raises(
-        ValueError,
-        lambda: layer(Tensor(np.zeros((1, 2, 1, 1)))),
-        "BatchNorm2d(2), training, x (1, 2, 1, 1)",
-        [(1, 2, 1, 1)],
-    )
-    close(
-        layer(Tensor(np.arange(8).reshape(2, 2, 1, 2))).data.mean(axis=(0, 2, 3)),
-        [0, 0],
-        "mean",
-        "x of int64",
-        dtype=np.float32,
-    )
-
-
-@exercise("BatchNorm2d.remember")
-def test_running_statistics() -> None:
-    """move by momentum towards the batch's mean, and towards its unbiased variance"""
-    for momentum, mean, var, count in ((0.1, [10.0, 20.0], [2.0, 8.0], 5), (0.25, [-4.0, 4.0], [6.0, 1.0], 2)):
-        layer = BatchNorm2d(2, momentum=momentum)
-        before, means, variances = (layer.running_mean, layer.running_var), np.zeros(2), np.ones(2)
-        for number in (1, 2):
-            new_mean, new_var = np.array(mean, np.float32) * number, np.array(var, np.float32) * number
-            layer.remember(new_mean, new_var, count)
-            means = (1 - momentum) * means + momentum * np.array(mean) * number
-            variances = (1 - momentum) * variances + momentum * np.array(var) * number * count / (count - 1)
-            given = f"momentum {momentum}, batch {number}: remember({new_mean}, {new_var}, count={count})"
-            close(layer.running_mean, means, "running_mean", given, 1e-6, np.float32)
-            close(layer.running_var, variances, "running_var", given, 1e-6, np.float32)
-            close(new_mean, np.array(mean) * number, "the batch's mean, afterwards", given)
-            close(new_var, np.array(var) * number, "the batch's variance, afterwards", given)
-        same = layer.running_mean is before[0] and layer.running_var is before[1]
-        holds(same, "the same Tensors as before", "others", "running_mean and running_var")
-    layer = BatchNorm2d(1)
-    layer.remember(np.array([1.0]), np.array([1.0]), 3)
-    close(layer.running_mean, [0.1], "running_mean", "remember of float64 in a layer of float32", dtype=np.float32)
-
-
-SHAPES = ((2, 2, 2, 3), (1, 3, 2, 2), (4, 1, 1, 1), (3, 2, 1, 2))
-
-
-def norm_gradients(x: Any, weight: Any, bias: Any, training: bool = True, eps: float = 1e-5) -> np.ndarray:
-    """Leaves gradients in those of the Tensors that require one; returns what was sent back."""
-    layer = norm_with(weight, bias, eps=eps)
-    layer.running_mean.data, layer.running_var.data = (np.linspace(a, a + 1, len(weight)) for a in (-1, 0.5))
-    out = layer(x, training=training)
-    upstream = numbers(*x.shape, seed=3)
-    sent = upstream.astype(out.dtype)
-    before = sent.copy()
-    out.backward(sent)
-    equal(sent, before, "the upstream gradient, afterwards", "BatchNorm2d")
-    return upstream
-
-
-@exercise("BatchNorm2dBackward.to_parameters")
-def test_gradients_of_weight_and_bias() -> None:
-    """to 1e-8 in float64, while training and in evaluation"""
-    for shape in SHAPES:
-        x, weight, bias = numbers(*shape) * 2 + 3, numbers(shape[1], seed=1), numbers(shape[1], seed=2)
-        tensors = leaf(weight), leaf(bias)
-        upstream = norm_gradients(Tensor(x), *tensors)
-        _, expected, total = by_complex_steps(upstream, x, weight, bias)
-        close(tensors[0].grad, expected, "weight.grad", f"BatchNorm2d, training, x {shape}", 1e-8, np.float64)
-        close(tensors[1].grad, total, "bias.grad", f"BatchNorm2d, training, x {shape}", 1e-8, np.float64)
-        tensors = leaf(weight), leaf(bias)
-        norm_gradients(Tensor(x), *tensors, training=False)
-        mean, var = (np.linspace(a, a + 1, shape[1])[:, None, None] for a in (-1, 0.5))
-        expected = (upstream * (x - mean) / np.sqrt(var + 1e-5)).sum(axis=(0, 2, 3))
-        close(tensors[0].grad, expected, "weight.grad", f"BatchNorm2d, evaluation, x {shape}", 1e-8)
-        close(tensors[1].grad, upstream.sum(axis=(0, 2, 3)), "bias.grad", f"BatchNorm2d, evaluation, x {shape}", 1e-8)
-    tensor = leaf(weight)
-    upstream = norm_gradients(Tensor(x), tensor, Tensor(bias), eps=2.0)
-    _, expected, _ = by_complex_steps(upstream, x, weight, bias, eps=2.0)
-    close(tensor.grad, expected, "weight.grad", f"BatchNorm2d with eps=2, training, x {shape}", 1e-8)
-
-
-@exercise("BatchNorm2dBackward.to_parameters")
-def test_gradients_of_weight_and_bias_from_any_batch() -> None:
-    """zeros from none, many; float32 for float32, also beside a large mean"""
-    for shape, offset, dtype in (
-        ((0, 2, 3, 3), 0, np.float32),
-        ((40, 4, 48, 48), 0, np.float64),
-        ((4, 2, 8, 8), 1000, np.float32),
+def test_what_is_remembered() -> None:
+    """a batch while training, once; nothing in evaluation, and nothing of an empty batch"""
+    layer, given, x = BatchNorm2d(2), "BatchNorm2d(2), a batch (3, 2, 2, 4) while training", Tensor(FEW)
+    expected = [0.1 * FEW.mean((0, 2, 3)), 0.9 + 0.1 * FEW.var((0, 2, 3), ddof=1)]
+    for then, act in (
+        ("", lambda: layer(x)),
+        (", an empty one", lambda: layer(Tensor(FEW[:0]))),
+        (", one with training=False", lambda: layer(Tensor(FEW * 2), training=False)),
+        (", one after eval()", lambda: layer.eval()(Tensor(FEW * 3))),
     ):
-        x = (numbers(*shape) + offset).astype(dtype)
-        tensors = leaf(np.ones(shape[1]), dtype), leaf(np.zeros(shape[1]), dtype)
-        upstream = norm_gradients(Tensor(x), *tensors)
-        exact = x.astype(np.float64)
-        hat = normalised(exact, np.ones(shape[1]), np.zeros(shape[1])) if len(x) else exact
-        given, near = (
-            f"BatchNorm2d, training, x {shape} {np.dtype(dtype)} around {offset}",
-            1e-8 if dtype == np.float64 else 2e-4,
-        )
-        close(tensors[0].grad, (upstream * hat).sum(axis=(0, 2, 3)), "weight.grad", given, near, dtype)
-        close(tensors[1].grad, upstream.sum(axis=(0, 2, 3)), "bias.grad", given, near, dtype)
+        act()
+        given += then
+        close(layer.running_mean, expected[0], "running_mean", given, 1e-6, f4)
+        close(layer.running_var, expected[1], "running_var", given, 1e-6, f4)
+    equal(x.data, FEW, "x, afterwards", given)
 
 
-@exercise("BatchNorm2dBackward.to_input")
-def test_gradient_through_mean_and_variance() -> None:
-    """of x, to 1e-8 in float64, while training"""
-    for shape in SHAPES:
-        x, weight, bias = numbers(*shape) * 2 + 3, numbers(shape[1], seed=1), numbers(shape[1], seed=2)
-        tensor = leaf(x)
-        upstream = norm_gradients(tensor, Tensor(weight), Tensor(bias))
-        expected, _, _ = by_complex_steps(upstream, x, weight, bias)
-        close(tensor.grad, expected, "x.grad", f"BatchNorm2d, training, x {shape}", 1e-8, np.float64)
-        given = f"BatchNorm2d, training, x {shape}"
-        gradients_match(norm_with(weight, bias), x, given=given, tolerance=1e-5)
-    tensor = leaf(x)
-    upstream = norm_gradients(tensor, Tensor(weight), Tensor(bias), eps=2.0)
-    expected, _, _ = by_complex_steps(upstream, x, weight, bias, eps=2.0)
-    close(tensor.grad, expected, "x.grad", f"BatchNorm2d with eps=2, training, x {shape}", 1e-8)
+# Systems: the same is done, and counted
+
+right_column_bytes = lambda images, kernel, stride=1, padding=0, itemsize=4: (
+    right_im2col(np.zeros(images, f"f{itemsize}"), kernel, stride, padding).nbytes
+)
 
 
-@exercise("BatchNorm2dBackward.to_input")
-def test_gradient_in_evaluation() -> None:
-    """mean and variance are constants then, also if the running ones change before the way back"""
-    x, weight = numbers(2, 2, 3, 2), np.array([1.5, -0.5])
-    tensor = leaf(x)
-    upstream = norm_gradients(tensor, Tensor(weight), Tensor(np.zeros(2)), training=False)
-    expected = upstream * (weight / np.sqrt(np.array([0.5, 1.5]) + 1e-5))[:, None, None]
-    close(tensor.grad, expected, "x.grad", "BatchNorm2d(2), evaluation, running var [0.5, 1.5]", 1e-8, np.float64)
-    tensor, layer = leaf(x), remembering()
-    out = layer(tensor, training=False)
-    layer(Tensor(x + 50))
-    out.backward(upstream)
-    expected = upstream * (weight / np.sqrt(np.array([4.0, 0.25]) + 1e-5))[:, None, None]
-    close(tensor.grad, expected, "x.grad", "evaluation, then a batch while training, then backward()", 1e-8)
+def right_conv_flops(images: Any, weight: Any, *settings: Any) -> int:
+    """A multiplication and an addition for each turn of the innermost loop."""
+    turns = product(*map(range, (images[0], *weight, *right_output_size(images[2:], weight[2:], *settings))))
+    return 2 * sum(1 for _ in turns)
 
 
-@exercise("BatchNorm2dBackward.to_input")
-def test_gradient_of_any_batch_to_normalise() -> None:
-    """none, many; float32 for float32, also beside a large mean"""
-    for shape, offset, dtype in (
-        ((0, 2, 3, 3), 0, np.float32),
-        ((40, 4, 48, 48), 0, np.float64),
-        ((4, 2, 8, 8), 1000, np.float32),
-    ):
-        x, weight = (numbers(*shape) + offset).astype(dtype), np.linspace(1, 2, shape[1])
-        tensor = leaf(x, dtype)
-        upstream = norm_gradients(tensor, Tensor(weight.astype(dtype)), Tensor(np.zeros(shape[1], dtype)))
-        exact, axes = x.astype(np.float64), (0, 2, 3)
-        hat = normalised(exact, np.ones(shape[1]), np.zeros(shape[1])) if len(x) else exact
-        scale = (weight / np.sqrt(exact.var(axis=axes) + 1e-5))[:, None, None] if len(x) else 1.0
-        means = [g.mean(axis=axes, keepdims=True) if len(x) else g for g in (upstream, upstream * hat)]
-        given, near = (
-            f"BatchNorm2d, training, x {shape} {np.dtype(dtype)} around {offset}",
-            1e-8 if dtype == np.float64 else 2e-4,
-        )
-        close(tensor.grad, scale * (upstream - means[0] - hat * means[1]), "x.grad", given, near, dtype)
+def right_receptive_field(layers: list[tuple[int, int]]) -> int:
+    """The pixels of a row are changed, one after the other, and one number of the result is looked at."""
+    row = np.eye(160)  # 160 rows, each with another pixel changed
+    for kernel, stride in layers:
+        row = np.stack([row[:, i : i + kernel].sum(axis=1) for i in starts(row.shape[1], kernel, stride)], axis=1)
+    changed = np.flatnonzero(row[:, row.shape[1] // 2])
+    return int(changed[-1] - changed[0] + 1)
 
 
-# Systems
-
-
-@exercise("conv_flops")
-def test_flops_are_those_of_the_loops() -> None:
-    """a multiplication and an addition for each turn of the innermost loop, counted"""
-    for images, weight, stride, padding in (
-        ((3, 3, 5, 4), (4, 3, 3, 3), 1, 1),
-        ((1, 2, 7, 6), (3, 2, 2, 2), (2, 2), 0),
-        ((1, 4, 5, 5), (4, 1, 3, 3), 1, 1),
-        ((3, 1, 6, 9), (2, 1, 1, 5), (2, 3), (0, 2)),
-        ((2, 4, 4, 4), (6, 2, 1, 1), 3, 0),
-    ):
-        count = 0
-        (sh, sw), (ph, pw) = (value if isinstance(value, tuple) else (value, value) for value in (stride, padding))
-        for _ in range(images[0] * weight[0]):
-            for _ in places((images[2] + 2 * ph, images[3] + 2 * pw), weight[2:], (sh, sw)):
-                for _ in np.ndindex(weight[1:]):
-                    count += 2
-        given = f"conv_flops({images}, {weight}, stride={stride}, padding={padding})"
-        equal(conv_flops(images, weight, stride, padding), count, "FLOPs", given)
-
-
-@exercise("column_bytes")
-def test_columns_are_weighed() -> None:
-    """as nbytes has it, and as tracemalloc sees it grow"""
-    for shape, kernel, stride, padding, dtype in (
-        ((2, 3, 8, 7), 3, 1, 1, np.float32),
-        ((1, 2, 9, 6), (2, 3), (3, 1), (1, 2), np.float64),
-        ((8, 4, 32, 32), 5, 2, 0, np.float32),
-        ((2, 4, 5, 5), 1, 2, 0, np.float64),
-    ):
-        full = [value if isinstance(value, tuple) else (value, value) for value in (kernel, stride, padding)]
-        tracemalloc.start()
-        columns = columns_of(np.zeros(shape, dtype), *full)
-        held = tracemalloc.get_traced_memory()[0]
-        tracemalloc.stop()
-        size = np.dtype(dtype).itemsize
-        got, given = (
-            column_bytes(shape, kernel, stride, padding, size),
-            f"column_bytes({shape}, {kernel}, {stride}, {padding}, {size})",
-        )
-        equal(got, columns.nbytes, "bytes", given)
-        holds(abs(got - held) < 8192, f"about the {held} bytes that tracemalloc counted", got, given)
-    equal(column_bytes((2, 3, 8, 8), 3), 2 * 27 * 36 * 4, "bytes", "column_bytes((2, 3, 8, 8), 3)")
-
-
-@exercise("receptive_field")
-def test_receptive_field_is_probed() -> None:
-    """by changing the pixels of a row, one after the other, and looking at one number of the result"""
-    for layers in (
-        [(3, 1)],
-        [(3, 1), (3, 1)],
-        [(3, 2), (3, 1)],
-        [(3, 1), (2, 2), (3, 1)],
-        [(1, 2), (5, 1)],
-        [(2, 3), (2, 2), (3, 3)],
-        [(3, 1), (2, 2)] * 3,
-        [],
-    ):
-        row = np.eye(160)  # 160 rows, each with another pixel changed
-        for kernel, stride in layers:
-            row = np.stack(
-                [row[:, start : start + kernel].sum(axis=1) for start in starts(row.shape[1], kernel, stride)], axis=1
-            )
-        changed = np.flatnonzero(row[:, row.shape[1] // 2])
-        equal(receptive_field(layers), int(changed[-1] - changed[0] + 1), "pixels", f"receptive_field({layers})")
-
-
-@exercise("separable_cost")
-def test_separable_convolution_is_counted() -> None:
-    """its parameters and its multiplications and additions, by doing it"""
-    for channels, outputs, kernel, size in ((3, 4, 3, 5), (4, 2, 2, 4), (1, 5, 3, 3), (6, 6, 1, 2)):
-        depthwise, pointwise = np.ones((channels, kernel, kernel)), np.ones((outputs, channels))
-        flops, ones = 0, np.ones((channels, size + kernel - 1, size + kernel - 1))
-        for _, _, seen in places(ones.shape[1:], (kernel, kernel), (1, 1)):
-            products = ones[seen] * depthwise
-            mixed = pointwise * products.sum(axis=(1, 2))
-            flops += 2 * products.size + 2 * mixed.size
-        given = f"separable_cost({channels}, {outputs}, kernel_size={kernel}, places={size * size})"
-        got = separable_cost(channels, outputs, kernel, size * size)
-        close(np.array(got), (depthwise.size + pointwise.size, flops), "parameters, FLOPs", given, 0)
+def right_separable_cost(channels: int, outputs: int, kernel_size: int, places: int) -> tuple[int, int]:
+    """Both convolutions are done, and their weights and products counted."""
+    depthwise, pointwise, count = np.ones((channels, kernel_size, kernel_size)), np.ones((outputs, channels)), 0
+    for window in np.ones((places, channels, kernel_size, kernel_size)):
+        products = window * depthwise
+        count += products.size + (pointwise * products.sum(axis=(1, 2))).size
+    return depthwise.size + pointwise.size, 2 * count
 
 
 # The matrices of F(2×2, 3×3): Lavin and Gray 2016, arXiv:1509.09308, section 4.1
@@ -1153,17 +783,37 @@ FROM_WEIGHT = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]]
 TO_TILE = np.array([[1, 1, 1, 0], [0, 1, -1, -1]], float)
 
 
-@exercise("winograd_products")
-def test_winograd_is_counted() -> None:
-    """by doing it, and seeing that the result is right"""
-    for height, width in ((2, 2), (4, 6), (5, 3), (1, 1), (8, 7), (16, 1)):
-        x, weight, count = numbers(1, 1, height + 2, width + 2), numbers(1, 1, 3, 3, seed=1), 0
-        image = np.pad(x[0, 0], ((0, height % 2), (0, width % 2)))
-        out, ready = np.zeros((height + 1, width + 1)), FROM_WEIGHT @ weight[0, 0] @ FROM_WEIGHT.T
-        for top in range(0, height, 2):
-            for left in range(0, width, 2):
-                products = ready * (FROM_IMAGE @ image[top : top + 4, left : left + 4] @ FROM_IMAGE.T)
-                out[top : top + 2, left : left + 2] = TO_TILE @ products @ TO_TILE.T
-                count += products.size
-        close(out[:height, :width], convolved(x, weight)[0, 0], "Winograd's result", "as by the definition", 1e-9)
-        equal(winograd_products(height, width), count, "multiplications", f"winograd_products({height}, {width})")
+def right_winograd_products(height: int, width: int) -> int:
+    """Winograd's algorithm runs, gives what the definition gives, and its products are counted."""
+    x, weight, count = numbers(1, 1, height + 2, width + 2), numbers(1, 1, 3, 3, seed=1), 0
+    image = np.pad(x[0, 0], ((0, height % 2), (0, width % 2)))
+    out, ready = np.zeros((height + 1, width + 1)), FROM_WEIGHT @ weight[0, 0] @ FROM_WEIGHT.T
+    for top, left in product(range(0, height, 2), range(0, width, 2)):
+        products = ready * (FROM_IMAGE @ image[top : top + 4, left : left + 4] @ FROM_IMAGE.T)
+        out[top : top + 2, left : left + 2] = TO_TILE @ products @ TO_TILE.T
+        count += products.size
+    close(out[:height, :width], right_conv2d(x, weight)[0, 0], "Winograd's result", "as by the definition", 1e-9)
+    return count
+
+
+LAYERS = [[(3, 1)], [(3, 1)] * 2, [(3, 2), (3, 1)], [(3, 1), (2, 2), (3, 1)], [(1, 2), (5, 1)]]
+MORE_LAYERS = [[(2, 3), (2, 2), (3, 3)], [(3, 1), (2, 2)] * 3, []]
+
+test_systems = table(
+    ("conv_flops", "a multiplication and an addition for each turn of the innermost loop"),
+    *each("conv_flops((3, 3, 5, 4), (4, 3, 3, 3), 1, 1); conv_flops((1, 2, 7, 6), (3, 2, 2, 2), (2, 2))", 0, None),
+    *each("conv_flops((1, 4, 5, 5), (4, 1, 3, 3), 1, 1); conv_flops((1, 2, 3, 4), (1, 2, 2, 2))", 0, None),
+    *each("conv_flops((3, 1, 6, 9), (2, 1, 1, 5), (2, 3), (0, 2)); conv_flops((2, 4, 4, 4), (6, 2, 1, 1), 3)", 0, None),
+    ("column_bytes", "as nbytes of the columns has it"),
+    *each("column_bytes((2, 3, 8, 7), 3, 1, 1); column_bytes((1, 2, 9, 6), (2, 3), (3, 1), (1, 2), 8)", 0, None),
+    *each("column_bytes((8, 4, 16, 16), 5, 2); column_bytes((2, 4, 5, 5), 1, 2, 0, 8)", 0, None),
+    ask("column_bytes((2, 3, 8, 8), 3)", 0, None),
+    ("receptive_field", "from the first pixel of a row that changes the result to the last one"),
+    *(ask(f"receptive_field({layers})", 0, None) for layers in LAYERS + MORE_LAYERS),
+    ("separable_cost", "its parameters, its multiplications and additions"),
+    *each("separable_cost(3, 4, 3, 25); separable_cost(4, 2, 2, 16); separable_cost(1, 5, 3, 9)", 0, None),
+    ask("separable_cost(6, 6, 1, 4)", 0, None),
+    ("winograd_products", "as many as the algorithm needs, whose result is right"),
+    *each("winograd_products(2, 2); winograd_products(4, 6); winograd_products(5, 3)", 0, None),
+    *each("winograd_products(1, 1); winograd_products(8, 7); winograd_products(16, 1)", 0, None),
+)

@@ -52,7 +52,7 @@ def test_checks_can_fail(check: Callable[[], None]) -> None:
 
 def test_checks_pass_what_is_right() -> None:
     checks.close(np.array([np.nan, np.inf, 1.0]), [np.nan, np.inf, 1.0 + 1e-7], "x")
-    checks.raises(IndexError, lambda: [][0], "given", mentions=["range"])
+    assert isinstance(checks.raises(IndexError, lambda: [][0], "given", mentions=["range"]), IndexError)
     checks.ratio(2.0, "bytes", "those of x", at_most=2, at_least=2)
     with pytest.raises(NotImplementedError):
         checks.raises(Exception, lambda: (_ for _ in ()).throw(NotImplementedError("stub")), "given")
@@ -72,6 +72,15 @@ def test_nothing_is_told_as_a_forgotten_return() -> None:
         assert "returned nothing" in "\n".join(lines_of(check))
 
 
+def test_no_error_is_no_forgotten_return() -> None:
+    """Whoever calls `y.backward()` in vain is not asked for a `return`."""
+    assert lines_of(lambda: checks.raises(ValueError, lambda: None, "y.backward()")) == [
+        "given     y.backward()",
+        "expected  a ValueError",
+        "got       no error",
+    ]
+
+
 def test_a_ratio_says_that_it_is_one() -> None:
     assert lines_of(lambda: checks.ratio(3.0, "bytes allocated", "those of x", at_most=2)) == [
         "expected  bytes allocated, divided by those of x: at most 2",
@@ -81,6 +90,7 @@ def test_a_ratio_says_that_it_is_one() -> None:
 
 def test_the_door_tells_what_came_instead(reference_package: None) -> None:
     from tinytorch import Tensor
+    from tinytorch.core.tensor import result_of
 
     x = Tensor([1.0], requires_grad=True)
     said = {
@@ -91,11 +101,14 @@ def test_the_door_tells_what_came_instead(reference_package: None) -> None:
             "plain": lambda: Tensor(x.data),
             "other": lambda: x * 2.0,
             "more": lambda: (x.exp(), Tensor([2.0]))[1],
+            "none": lambda: result_of("Exp", x.data),
+            "copy": lambda: result_of("Exp", x.data, Tensor(x)),
         }.items()
     }
-    assert len(set(said.values())) == 5
+    assert len(set(said.values())) == 7
     assert "returned nothing" in said["nothing"] and "ndarray" in said["array"] and 'result_of("Mul"' in said["other"]
     assert "was not asked" in said["plain"] and "another one, as 'Exp'" in said["more"]
+    assert "0 inputs" in said["none"] and "1 inputs, not these" in said["copy"]
 
 
 @pytest.fixture
@@ -235,6 +248,13 @@ def test_picks_are_counted() -> None:
     assert probes.Counting.picked == 2
 
 
+def test_a_speed_up_is_the_median_of_its_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One round that is disturbed decides nothing; the fast one is timed three times in a round."""
+    seconds = iter([8.0, 3.0, 100.0, 3.0, 6.0, 3.0])
+    monkeypatch.setattr(probes.timeit, "timeit", lambda action, number: next(seconds))
+    assert probes.speed_up(lambda: None, lambda: None) == 8.0
+
+
 # Tables
 
 
@@ -244,6 +264,18 @@ def test_a_row_runs_all_its_cases() -> None:
     with pytest.raises(tables.CasesFailed) as failed:
         tables.run(cases)
     assert [(number, given) for number, _, given in failed.value.failures] == [(1, "n, n = 1"), (3, "n, n = 3")]
+
+
+def test_cases_belong_to_the_row_before_them() -> None:
+    first, second, third = (lambda: None for _ in range(3))
+    rows = tables.table(("one", "holds"), first, second, ("two", "holds too", third), first).pytestmark[0].args[1]
+    assert [(row.id, row.values[0]) for row in rows] == [("one-1", (first, second)), ("two-1", (third, first))]
+
+
+def test_positive_numbers_are_arrays_in_every_shape() -> None:
+    """A NumPy scalar among a case's letters would stay one, where a Tensor is meant."""
+    for shape in ((), (2,), (2, 3)):
+        assert isinstance(probes.positive(*shape), np.ndarray) and probes.positive(*shape).shape == shape
 
 
 def test_an_expression_is_what_the_message_shows(reference_package: None) -> None:
@@ -259,6 +291,51 @@ def test_an_expression_is_what_the_message_shows(reference_package: None) -> Non
         case()
     lines = lines_of(look.gives("x + y", [4.0, 7.0], x=[1.0, 2.0], y=[3.0, 4.0]))
     assert lines[0] == "given     x + y, x = [1., 2.], y = [3., 4.]"
+
+
+def test_rows_about_one_exercise() -> None:
+    case = tables.Cases({}).equals("1", 1)
+    assert tables.about("f", {"is 1": [case], "is one": [case, case]}) == [
+        ("f", "is 1", case),
+        ("f", "is one", case, case),
+    ]
+
+
+def test_what_is_saved_at_the_door(reference_package: None) -> None:
+    from tinytorch import result_of
+
+    def made(x: object) -> object:
+        return result_of("Op", x.data * 2, x, twice=x.data * 2, tensor=x, word="tanh")
+
+    look = tables.Cases({"made": made, "np": np})
+    look.saves("made(x)", "twice", "x + x", x=[1.0, 2.0])()
+    look.saves("made(x)", "word", '"tanh"', x=[1.0, 2.0])()
+    for name, expected in (("twice", "x"), ("tensor", "x"), ("other", "x"), ("word", '"none"')):
+        lines_of(look.saves("made(x)", name, expected, x=[1.0, 2.0]))
+
+
+def test_letters_that_are_changed_or_shared(reference_package: None) -> None:
+    from tinytorch import result_of
+
+    def doubled(x: object) -> object:
+        x.data *= 2
+        return result_of("Mul", x.data.copy(), x)
+
+    look = tables.Cases({"doubled": doubled, "same": lambda x: result_of(None, x.data[:1])})
+    look.keeps("x * 2.0", x=[1.0, 2.0])()
+    assert "x afterwards" in lines_of(look.keeps("doubled(x)", x=[1.0, 2.0]))[1]
+    assert lines_of(look.keeps("same(x)", x=[1.0, 2.0]))[2] == "got       the memory of x"
+
+
+def test_statements_run_before_what_is_looked_at() -> None:
+    look = tables.Cases({"np": np})
+    for text, expected in (("x", [1.0, 3.0]), ("x.shape", (2,)), ("y", None), ("len(x)", 2), ("x[1]", 3.0)):
+        look.after("x = np.array([1.0, 2.0]); x[1] += 1; y = None; ", text, expected)()
+    assert lines_of(look.after("x = np.ones(2); ", "x", [1.0, 2.0]))[0] == "given     x = np.ones(2)"
+    with pytest.raises(checks.CheckFailed, match="None"):
+        look.after("x = None", "x", [1.0])()
+    with pytest.raises(checks.CheckFailed, match="expected  x = None"):
+        look.after("x = 0", "x", None)()
 
 
 # Observations

@@ -41,7 +41,10 @@ LEAST = {"autograd": 15, "spatial": 15, "attention": 15, "transformers": 15}  # 
 UNSEEN = 10
 SAMPLE = 3  # mistakes of each stage that are judged every day
 
-each_stage = pytest.mark.parametrize("stage", COURSE.stages, ids=[stage.slug for stage in COURSE.stages])
+each_stage = pytest.mark.parametrize(
+    "stage",  # one stage's tests run in one process, which judges its mistakes once for all of them
+    [pytest.param(stage, id=stage.slug, marks=pytest.mark.xdist_group(stage.slug)) for stage in COURSE.stages],
+)
 
 
 def judge(

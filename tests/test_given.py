@@ -51,6 +51,24 @@ def test_a_loss_keeps_no_graph(tt: ModuleType) -> None:
     assert loss._last[0].grad_fn is None
 
 
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"settings": {"lr": 1.0}}, "expected settings ['lr', 'momentum', 'weight_decay'], got ['lr']"),
+        ({"state": [{}]}, "expected state for 2 parameters, got 1"),
+        ({"state": [{}, {"count": 1, "velocity": np.zeros(3)}]}, "velocity of parameter 1 is (3,), not (2, 1)"),
+        ({"state": [{"velocity": np.zeros(1), "other": np.zeros(2)}, {}]}, "other of parameter 0 is (2,), not (1,)"),
+    ],
+)
+def test_an_optimizer_says_what_does_not_fit(tt: ModuleType, changed: dict[str, Any], says: str) -> None:
+    """The message names the entry, the parameter, and the shapes: first the one that came."""
+    optimizer = tt.SGD([tt.Tensor(np.ones(shape), requires_grad=True) for shape in ((1,), (2, 1))])
+    optimizer.check_fits(optimizer.state_dict() | {"state": [{}, {"velocity": np.zeros((2, 1))}]})
+    with pytest.raises(ValueError) as raised:
+        optimizer.check_fits(optimizer.state_dict() | changed)
+    assert str(raised.value) == f"load_state_dict: {says}"
+
+
 def test_optimizers_show_their_settings(tt: ModuleType) -> None:
     p = tt.Tensor([1.0], requires_grad=True)
     optimizer = tt.SGD([p], lr=0.5)

@@ -1,10 +1,14 @@
-"""What a student is told by a gate: of code that loops, crashes, stops for the debugger, or is wrong in an earlier stage."""
+"""What a student is told of code that loops, crashes, stops for the debugger, or is wrong in an earlier stage."""
 
 from __future__ import annotations
 
+import os
 import re
+import select
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -25,7 +29,7 @@ SOURCE = reference(ROOT)
 def judged(
     number: int, bodies: dict[str, str] | None = None, stubs: set[str] | None = None, **options: object
 ) -> Verdict:
-    """The gate's verdict on the reference with these bodies, one statement each, in place of those of some exercises."""
+    """The gate's verdict on the reference with these bodies, of one statement each, for some exercises."""
     stage = COURSE.stage(number)
     files = assemble(COURSE, SOURCE, COURSE.closure([number]), ())
     for one in (COURSE.stage(n) for n in COURSE.closure([number])):
@@ -74,8 +78,9 @@ def test_a_crash_costs_its_own_tests_alone() -> None:
 def test_a_judge_ends_with_its_parent() -> None:
     """Killed with a judge in an endless loop, the parent leaves nothing behind."""
     code = (
-        "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', 'import workshop.judge as j, time; "
-        "j.die_with_parent(); print(1, flush=True)\\nwhile True: pass'], stdin=subprocess.PIPE, stdout=subprocess.PIPE); "
+        "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', 'import workshop.judge as j; "
+        "j.die_with_parent(); print(1, flush=True)\\nwhile True: pass'], stdin=subprocess.PIPE, "
+        "stdout=subprocess.PIPE); "
         "p.stdout.readline(); print(p.pid, flush=True); sys.stdin.read()"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -86,9 +91,6 @@ def test_a_judge_ends_with_its_parent() -> None:
 
 
 def ended(pid: int) -> bool:
-    import os
-    import time
-
     for _ in range(100):
         try:
             os.kill(pid, 0)
@@ -146,3 +148,42 @@ def test_what_an_earlier_stage_does_wrong_is_not_blamed_on_this_one() -> None:
 def test_what_is_unwritten_in_an_earlier_stage_is_waited_for() -> None:
     verdict = judged(3, stubs={"Tensor.matmul"}, names=["Linear"])
     assert verdict.wrong == frozenset() and said(verdict, "Linear.forward") == "waits for Tensor.matmul"
+
+
+def test_the_debugger_works_at_a_terminal(tmp_path: Path) -> None:
+    """`tox -e gate02 -- --pdb ReLU`: the prompt comes, answers, and the gate goes on to its verdict."""
+    if os.name == "nt":
+        return  # no pseudo-terminals there
+    import pty
+
+    stage = COURSE.stage(2)
+    files = assemble(COURSE, SOURCE, COURSE.closure([2]), ())
+    files = doing_nothing(stage.exercise("ReLU.forward"), "breakpoint()", files)
+    with scratch_package(files) as package:
+        ours, theirs = pty.openpty()
+        command = [sys.executable, "-m", "workshop", "gate02", "--package", str(package), "--pdb", "ReLU"]
+        process = subprocess.Popen(command, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs)
+        os.close(theirs)
+        said = read_until(ours, b"(Pdb)")
+        os.write(ours, b"p len(args) * 21\n")
+        said += read_until(ours, b"42")
+        for _ in range(40):  # each further call stops too
+            os.write(ours, b"c\n")
+            if process.poll() is not None:
+                break
+            said += read_until(ours, b"(Pdb)", seconds=2)
+        process.kill()
+        process.wait()
+        said += read_until(ours, b"no more", seconds=1)
+    assert b"gate 02" in said and b"ReLU.forward" in said, said[-2000:]
+
+
+def read_until(terminal: int, wanted: bytes, seconds: float = 20) -> bytes:
+    said, end = b"", time.monotonic() + seconds
+    while wanted not in said and time.monotonic() < end:
+        if select.select([terminal], [], [], 0.2)[0]:
+            try:
+                said += os.read(terminal, 65536)
+            except OSError:  # the other side is gone
+                break
+    return said

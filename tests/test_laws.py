@@ -80,14 +80,16 @@ def test_no_import_cycle() -> None:
 
 
 def test_only_the_judge_imports_the_package() -> None:
-    """`workshop` imports `tinytorch` only in `checks.py`, inside functions, in the process that runs a gate."""
+    """`workshop` imports `tinytorch` only inside functions, in the process that runs a gate or a milestone."""
     for path in PYTHON:
         text = (ROOT / path).read_text(encoding="utf-8")
         if path.startswith("workshop/"):
             found = {
                 name for name in imports(text) if name.split(".")[0] in ("tinytorch", "tests", "gates", "milestones")
             }
-            assert not found or path in ("workshop/checks.py", "workshop/training_run.py"), f"{path} imports {found}"
+            assert not found or path in ("workshop/probes.py", "workshop/tables.py", "workshop/training_run.py"), (
+                f"{path} imports {found}"
+            )
             top = "\n".join(
                 ast.unparse(node) for node in ast.parse(text).body if isinstance(node, (ast.Import, ast.ImportFrom))
             )

@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
+from workshop.author.mistakes import Bench
+from workshop.course import load_course
+
 START = """
 import json, sys
 import numpy as np
@@ -118,6 +121,82 @@ print(json.dumps([x.grad[0, 0].tolist(), y.grad[0, 0].tolist()]))
     assert even == [[2, 2, 2, 2, 0]] * 4 + [[0] * 5]
 
 
+def test_pooling_with_padding() -> None:
+    """Against a loop over windows that leaves the padding out; ties, negative numbers, NaN, a whole image of -inf."""
+    worst, count = in_reference("""
+def expected(x, upstream, kernel, stride, padding):
+    out, d_x = np.empty(upstream.shape), np.zeros(x.shape)
+    for n, c, i, j in np.ndindex(upstream.shape):
+        top, left = i * stride - padding, j * stride - padding
+        rows, columns = (slice(max(0, at), at + kernel) for at in (top, left))
+        window = x[n, c, rows, columns]
+        place = np.unravel_index(np.argmax(window), window.shape)  # the first one; NaN counts as the largest
+        out[n, c, i, j] = window[place]
+        d_x[n, c, rows, columns][place] += upstream[n, c, i, j]
+    return out, d_x
+
+random, worst, count = np.random.default_rng(0), 0.0, 0
+for kernel, stride, padding in ((2, 2, 1), (3, 2, 1), (3, 1, 1), (4, 3, 2), (5, 2, 2), (2, 2, 0)):
+    for special in (None, np.nan, -np.inf):
+        x = random.integers(-3, 1, (3, 2, 7, 6)).astype(float)  # at most 0, which zeros in the padding would tie with
+        if special is not None:
+            x[random.random(x.shape) < 0.2] = special
+            x[0] = -np.inf
+        y = MaxPool2d(kernel, stride, padding)(leaf(x))
+        tensor, upstream = leaf(x), random.normal(size=y.shape)
+        out, d_x = expected(x, upstream, kernel, stride, padding)
+        MaxPool2d(kernel, stride, padding)(tensor).backward(upstream)
+        assert np.array_equal(y.data, out, equal_nan=True), (kernel, stride, padding, special)
+        worst, count = max(worst, abs(tensor.grad - d_x).max()), count + 1
+print(json.dumps([float(worst), count]))
+""")
+    assert count == 18
+    assert worst < 1e-12
+
+
+def test_a_backend_sees_every_convolution() -> None:
+    """A model that knows nothing of backends asks the one in use, forward and backward; the values stay the same."""
+    counted, same = in_reference("""
+from tinytorch import Flatten, Linear, ReLU, Sequential
+from tinytorch.backends import NumPyBackend
+from tinytorch.config import get_backend, set_backend
+
+class Counting(NumPyBackend):
+    def __init__(self):
+        self.calls = dict.fromkeys(("matmul", "conv2d", "conv2d_input_gradient", "conv2d_weight_gradient"), 0)
+
+def counter(name):
+    def counted(self, *arguments):
+        self.calls[name] += 1
+        return getattr(NumPyBackend, name)(self, *arguments)
+    return counted
+
+for name in ("matmul", "conv2d", "conv2d_input_gradient", "conv2d_weight_gradient"):
+    setattr(Counting, name, counter(name))
+
+layers = Conv2d(3, 4, 3, padding=1), BatchNorm2d(4), ReLU(), MaxPool2d(2), Conv2d(4, 6, 3, groups=2, bias=False)
+model = Sequential(*layers, Flatten(), Linear(24, 5))
+x = wave(2, 3, 8, 8, step=0.37)
+
+def step():
+    for parameter in model.parameters():
+        parameter.grad = None
+    out = model(Tensor(x))
+    out.backward(wave(2, 5, step=0.7))
+    return [moment(out.data), *(moment(parameter.grad) for parameter in model.parameters())]
+
+expected, backend = step(), Counting()
+before = set_backend(backend)
+same = step() == expected
+set_backend(before)
+step()
+print(json.dumps([backend.calls, same]))
+""")
+    assert counted.pop("matmul") == 3  # of the Linear layer: its result, and the gradients of its input and weight
+    assert counted == {"conv2d": 2, "conv2d_input_gradient": 1, "conv2d_weight_gradient": 2}
+    assert same
+
+
 def test_batch_norm_gives_pytorchs_numbers() -> None:
     """torch 2.13.0: BatchNorm2d(2).double() with weight [1.5, -.5], bias [.25, 1], on the same waves; both modes."""
     training, evaluation, running, names = in_reference("""
@@ -181,7 +260,7 @@ def test_blocks_change_nothing() -> None:
     """However a batch is cut, and in a forked process as well, out comes the same; errors come out of threads."""
     same, forked, error = in_reference("""
 import multiprocessing
-from tinytorch.core import windows
+from tinytorch.core import blocks
 x, layer = leaf(wave(7, 3, 9, 9, step=.37)), Conv2d(3, 4, 3)
 layer.weight = leaf(layer.weight.data)
 
@@ -191,16 +270,16 @@ def outcome():
     y.backward(wave(*y.shape, step=.23))
     return [moment(a) for a in (y.data, x.grad, layer.weight.grad)]
 
-windows.BLOCK = 1
+blocks.BLOCK = 1
 single = outcome()
-windows.BLOCK = 10**9
+blocks.BLOCK = 10**9
 same = np.allclose(single, outcome(), atol=1e-11)
-windows.BLOCK, forked = 1, True
+blocks.BLOCK, forked = 1, True
 if "fork" in multiprocessing.get_all_start_methods() and sys.platform == "linux":
     with multiprocessing.get_context("fork").Pool(1) as pool:
         forked = pool.apply_async(outcome).get(20) == single
 try:
-    windows.in_blocks(lambda part: 1 // (part.start - 2), 4, 1)
+    blocks.in_blocks(lambda part: 1 // (part.start - 2), 4, numbers_each=1)
 except ZeroDivisionError:
     error = "came out"
 print(json.dumps([bool(same), bool(forked), error]))
@@ -224,8 +303,23 @@ print(json.dumps([bool(same), bool(forked), error]))
         ("Conv2d(3, 4, 3)(Tensor(np.zeros((1, 3, 2, 8))))", ["(3, 3)", "(2, 8)"]),
         ("AvgPool2d((2, 3, 4))", ["AvgPool2d", "(2, 3, 4)"]),
         ("BatchNorm2d(3)(Tensor(np.zeros((1, 3, 1, 1))))", ["(1, 3, 1, 1)"]),
+        ("MaxPool2d(2, padding=-1)", ["MaxPool2d: padding", "-1"]),
+        ("MaxPool2d((2, 3), padding=(1, 2))", ["(1, 2)", "half", "(2, 3)"]),
+        ("MaxPool2d(4, padding=1)(Tensor(np.zeros((1, 1, 1, 9))))", ["(4, 4)", "(1, 9)", "(1, 1)"]),
     ],
 )
 def test_errors_are_sentences(code: str, words: list[str]) -> None:
     said = in_reference(f"try:\n    {code}\nexcept ValueError as error:\n    print(json.dumps(str(error)))\n")
     assert not [word for word in words if word not in said], said
+
+
+def test_the_gate_names_the_gradient_that_is_wrong() -> None:
+    course = load_course(ROOT)
+    bench = Bench(course, course.stage(9), ROOT)
+    path = "tinytorch/core/spatial.py"
+    files = bench.source | {path: bench.source[path].replace("return d_x, d_weight, ", "return d_x, d_weight * 2, ")}
+    assert files != bench.source
+    verdict = bench.judge(files, "Conv2d.forward")
+    lines = [line for test in verdict.tests for failure in test.failures for line in failure["lines"]]
+    assert any(line.startswith("expected  weight.grad") for line in lines), lines
+    assert not any("x.grad" in line for line in lines)

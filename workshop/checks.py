@@ -105,8 +105,8 @@ def holds(condition: Any, expected: str, got: Any, given: str = "") -> None:
         raise CheckFailed(_lines(given, expected, got if isinstance(got, str) else _show(plain(got))), plain(got))
 
 
-def raises(kinds: Any, action: Callable[[], Any], given: str, mentions: Sequence[Any] = ()) -> None:
-    """`action` raises one of `kinds`, with a message that mentions each of `mentions` (shapes, names, numbers)."""
+def raises(kinds: Any, action: Callable[[], Any], given: str, mentions: Sequence[Any] = ()) -> Exception:
+    """`action` raises one of `kinds`, with a message that mentions each of `mentions`; returns that error."""
     count.checks += 1
     names = " or ".join(kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))
     try:
@@ -118,10 +118,11 @@ def raises(kinds: Any, action: Callable[[], Any], given: str, mentions: Sequence
         if missing:
             expected = f"a {names} whose message names {', '.join(missing)}"
             raise CheckFailed(_lines(given, expected, f"{type(error).__name__}: {error}"), error) from None
-        return
+        return error
     except Exception as error:
         raise CheckFailed(_lines(given, f"a {names}", f"{type(error).__name__}: {error}"), error) from None
-    raise CheckFailed(_lines(given, f"a {names}", f"no error, but {_show(result)}"), {"no error": observation(result)})
+    got = "no error" if result is None else f"no error, but {_show(result)}"
+    raise CheckFailed(_lines(given, f"a {names}", got), {"no error": observation(result)})
 
 
 def plain(value: Any) -> Any:

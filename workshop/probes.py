@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import gc
+import statistics
 import sys
 import threading
+import timeit
 import traceback
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,7 +28,7 @@ def numbers(*shape: int, seed: int = 0) -> np.ndarray:
 
 def positive(*shape: int, seed: int = 0) -> np.ndarray:
     """Numbers of at least 0.2, for logarithms and roots."""
-    return np.abs(numbers(*shape, seed=seed)) + 0.2
+    return np.asarray(np.abs(numbers(*shape, seed=seed)) + 0.2)  # NumPy makes a scalar of a sum of shape ()
 
 
 def leaf(values: Any, dtype: Any = np.float64) -> Any:
@@ -57,14 +59,26 @@ def gradients_match(
         arrays: the values to differentiate at; kept away from kinks by the caller.
         names: a name per array, for the message.
     """
-    from tinytorch import Tensor
-
     arrays = tuple(np.array(array, dtype=np.float64) for array in arrays)
     tensors = [leaf(array) for array in arrays]
     result = function(*tensors)
-    random, shape = np.random.default_rng(7), np.shape(plain(result))
-    upstream = random.uniform(0.5, 2, shape) * random.choice([-1.0, 1.0], shape)
+    upstream = random_gradient(np.shape(plain(result)))
     result.backward(upstream)
+    for name, tensor, expected in zip(names, tensors, differences(function, arrays, upstream, eps)):
+        close(tensor.grad, expected, f"{name}.grad (central differences)", given, tolerance, dtype=np.float64)
+
+
+def random_gradient(shape: tuple[int, ...]) -> np.ndarray:
+    """A gradient of size 0.5 to 2 and either sign in each element, the same one each time."""
+    random = np.random.default_rng(7)
+    return random.uniform(0.5, 2, shape) * random.choice([-1.0, 1.0], shape)
+
+
+def differences(
+    function: Callable[..., Any], arrays: Sequence[np.ndarray], upstream: np.ndarray, eps: float = 1e-5
+) -> Iterator[np.ndarray]:
+    """For each of `arrays` the gradient of `function`'s result times `upstream`, by central differences."""
+    from tinytorch import Tensor
 
     def value(*values: np.ndarray) -> float:
         return float(np.sum(plain(function(*map(Tensor, values))) * upstream))
@@ -75,9 +89,9 @@ def gradients_match(
             step = np.zeros_like(array)
             step[index] = eps
             ends = (value(*arrays[:position], array + sign * step, *arrays[position + 1 :]) for sign in (1, -1))
-            expected[index] = (next(ends) - next(ends)) / (2 * eps)
-        what = f"{names[position]}.grad (central differences)"
-        close(tensors[position].grad, expected, what, given, tolerance, dtype=np.float64)
+            with unwatched():
+                expected[index] = (next(ends) - next(ends)) / (2 * eps)
+        yield expected
 
 
 # The door
@@ -89,7 +103,6 @@ def through_door(
     """`function` returns its result through `result_of`, as operation `op` made from `inputs`, saving `saved`.
 
     Without it nothing could remember the operation, and stage 05 would find no way back through it.
-    `inputs` must require gradients.
     """
     expected = f'a result that is made by result_of("{op}", …)'
     name, sources, keep = at_the_door(function, given, op)
@@ -108,12 +121,14 @@ def at_the_door(
     function: Callable[[], Any], given: str = "", op: str = "…"
 ) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
     """The name, the inputs and the saved values of the operation by which `function` came to its result."""
+    from tinytorch.core.door import watch
     from tinytorch.core.tensor import plug_in
 
     calls: list[tuple[Any, ...]] = []
-    before = plug_in(SimpleNamespace(record=lambda *call: calls.append(call)))
+    before = plug_in(SimpleNamespace(record=lambda *call: None))  # the tape itself is not what is looked at
     try:
-        result = function()
+        with watch(lambda *call: calls.append(call)):  # told of results without inputs, or of other ones, too
+            result = function()
     finally:
         plug_in(before)
     count.checks += 1
@@ -301,3 +316,13 @@ class Source:
     def has_made(self, number: int) -> bool:
         with self.more:
             return self.more.wait_for(lambda: self.made >= number, patience.seconds) or patience.in_vain()
+
+
+# Speed
+
+
+def speed_up(slow: Callable[[], Any], fast: Callable[[], Any], rounds: int = 3) -> float:
+    """How many times as fast `fast` is as `slow`: the median of so many rounds, unwatched."""
+    with unwatched():
+        ratios = [timeit.timeit(slow, number=1) / (timeit.timeit(fast, number=3) / 3) for _ in range(rounds)]
+    return statistics.median(ratios)

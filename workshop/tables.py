@@ -3,19 +3,19 @@
     look = Cases(globals())
 
     test_sums = table(
-        ("Tensor.sum", "sums along an axis, which then is gone",
-            look.gives("x.sum(axis=1)", [3.0, 7.0], x=[[1.0, 2.0], [3.0, 4.0]]),
-            look.like_numpy("x.sum(axis=0)", x=numbers(2, 3)),
-            look.raises("x.sum(axis=2)", ValueError, "2", x=[1.0])),
+        ("Tensor.sum", "sums along an axis, which then is gone"),
+        look.gives("x.sum(axis=1)", [3.0, 7.0], x=[[1.0, 2.0], [3.0, 4.0]]),
+        look.like_numpy("x.sum(axis=0)", x=numbers(2, 3)),
+        look.raises("x.sum(axis=2)", ValueError, "2", x=[1.0]),
     )
 
-Every row is a test about one exercise. All of its cases run, also after one that fails: which of them fail
-tells wrong code apart.
+Every row, a pair of words and the cases up to the next pair, is a test about one exercise. All of its cases run, also
+after one that fails: which of them fail tells wrong code apart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ import pytest
 
 from workshop import checks
 from workshop.checks import count, exercise, plain, shown
-from workshop.probes import gradients_match, leaf, through_door
+from workshop.probes import at_the_door, gradients_match, leaf, through_door
 
 Case = Callable[[], None]
 
@@ -40,8 +40,14 @@ class CasesFailed(AssertionError):
 listeners: list[Callable[[Exception | None], None]] = []
 
 
-def table(*rows: tuple[Any, ...]) -> Callable[[list[Case]], None]:
-    """A test for each row: (exercise, what must hold, case, case, …)."""
+def table(*items: tuple[Any, ...] | Case) -> Callable[[list[Case]], None]:
+    """A test for each row: (exercise, what must hold), case, case, …; the cases may stand in the tuple too."""
+    rows: list[tuple[Any, ...]] = []
+    for item in items:
+        if isinstance(item, tuple):
+            rows.append(item)
+        else:
+            rows[-1] += (item,)
     symbols = [row[0] for row in rows]
     ids = [f"{symbol}-{symbols[:i].count(symbol) + 1}" for i, symbol in enumerate(symbols)]
     marked = [pytest.param(row[2:], id=id, marks=exercise(*row[:2])) for id, row in zip(ids, rows)]
@@ -51,6 +57,11 @@ def table(*rows: tuple[Any, ...]) -> Callable[[list[Case]], None]:
         run(cases)
 
     return test
+
+
+def about(symbol: str, rows: Mapping[str, Sequence[Case]]) -> list[tuple[Any, ...]]:
+    """Rows about one exercise, for `table`: what must hold, and the cases that show it."""
+    return [(symbol, says, *cases) for says, cases in rows.items()]
 
 
 def run(cases: list[Case]) -> None:
@@ -98,6 +109,10 @@ class Expression:
         from tinytorch import Tensor
 
         return [Tensor(value) if isinstance(value, np.ndarray) else value for value in self.letters.values()]
+
+    def leaves(self) -> list[Any]:
+        """The letters' values; for each array a Tensor that requires a gradient."""
+        return [leaf(value, value.dtype) if isinstance(value, np.ndarray) else value for value in self.letters.values()]
 
     def result(self) -> Any:
         """The expression's value, with a Tensor for each letter that is an array."""
@@ -164,8 +179,56 @@ class Cases:
         """A result made by `result_of` as operation `op`, from all letters that are arrays, saving `saved`."""
 
         def check(e: Expression) -> None:
-            values = [leaf(v, v.dtype) if isinstance(v, np.ndarray) else v for v in e.letters.values()]
+            values = e.leaves()
             tensors = [v for v in values if plain(v) is not v]
             through_door(lambda: e(*values), op, tensors, saved, e.given)
 
         return self.case(check, text, **letters)
+
+    def saves(self, text: str, name: str, expected: Any, *, tolerance: float = 1e-12, **letters: Any) -> Case:
+        """What the result's operation saves as `name`: an array of these numbers, or exactly this text or integer.
+
+        `expected` is a value, or an expression in NumPy, as in `gives`: a text is written '"tanh"'.
+        """
+
+        def check(e: Expression) -> None:
+            values = e.leaves()
+            saved = at_the_door(lambda: e(*values), e.given)[2]
+            what = f"{name}, as saved"
+            checks.holds(name in saved, f"{name}=… among what is saved", f"saved: {', '.join(saved) or 'nothing'}")
+            right = eval(expected, {**self.names, **e.letters}) if isinstance(expected, str) else expected
+            if isinstance(right, (str, int)):
+                return checks.equal(saved[name], right, what, e.given)
+            kind = type(saved[name]).__name__
+            checks.holds(isinstance(saved[name], np.ndarray), f"{what}, a NumPy array", f"a {kind}", e.given)
+            checks.close(saved[name], right, what, e.given, tolerance, getattr(right, "dtype", None))
+
+        return self.case(check, text, **letters)
+
+    def keeps(self, text: str, **letters: Any) -> Case:
+        """Letters whose tensors have the same values afterwards, and a result with memory of its own."""
+
+        def check(e: Expression) -> None:
+            tensors = dict(zip(e.letters, e.tensors()))
+            result = plain(e(*tensors.values()))
+            for name, before in e.letters.items():
+                if isinstance(before, np.ndarray):
+                    after = tensors[name].data
+                    checks.close(after, before, f"{name} afterwards", e.given, 0.0)
+                    shared = isinstance(result, np.ndarray) and np.shares_memory(result, after)
+                    checks.holds(not shared, "a result with memory of its own", f"the memory of {name}", e.given)
+
+        return self.case(check, text, **letters)
+
+    def after(self, lines: str, text: str, expected: Any, *, tolerance: float = 1e-12, dtype: Any = None) -> Case:
+        """Once the statements `lines` have run, `text` is `expected`: numbers by `close`, anything else by `equal`."""
+
+        def check(e: Expression) -> None:
+            count.given, names = lines.rstrip("; "), dict(self.names)
+            exec(compile(lines, "the gate's lines", "exec"), names)
+            found = eval(e.code, names)
+            if isinstance(expected, (bool, int, str, tuple, type(None))):
+                return checks.equal(found, expected, text, count.given)
+            checks.close(found, expected, text, count.given, tolerance, dtype)
+
+        return self.case(check, text)

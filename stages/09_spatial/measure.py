@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 from tinytorch import BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, ReLU, Tensor, conv2d_naive, manual_seed
-from tinytorch.core import windows
+from tinytorch.core import blocks
 from tinytorch.systems.spatial import (
     column_bytes,
     conv_flops,
@@ -74,9 +74,9 @@ def there_and_back(layer: Callable[[Tensor], Tensor], x: Tensor) -> tuple[float,
     return there, seconds(lambda: layer(x).backward(upstream)) - there
 
 
-def blocks() -> list[tuple[int, float]]:
+def block_sizes() -> list[tuple[int, float]]:
     """Prints the table; returns block sizes in bytes, and seconds."""
-    layer, x, usual = Conv2d(32, 64, 3, padding=1), images(64, 32, 16, 16), windows.BLOCK
+    layer, x, usual = Conv2d(32, 64, 3, padding=1), images(64, 32, 16, 16), blocks.BLOCK
     found = []
     print(
         "\nHow many columns at a time: both ways of that layer, N = 64, "
@@ -84,12 +84,12 @@ def blocks() -> list[tuple[int, float]]:
     )
     print(f"{'block':>12}{'samples':>10}{'there':>12}{'back':>12}")
     for exponent in (16, 17, 18, 19, 20, 22, 24):
-        windows.BLOCK = 2**exponent
-        samples = min(64, max(1, windows.BLOCK // (32 * 9 * 256)))
+        blocks.BLOCK = 2**exponent
+        samples = min(64, max(1, blocks.BLOCK // (32 * 9 * 256)))
         there, back = there_and_back(layer, x)
-        print(f"{4 * windows.BLOCK / 1e6:>9.1f} MB{samples:>10}{there * 1e3:>9.1f} ms{back * 1e3:>9.1f} ms")
-        found.append((4 * windows.BLOCK, there + back))
-    windows.BLOCK = usual
+        print(f"{4 * blocks.BLOCK / 1e6:>9.1f} MB{samples:>10}{there * 1e3:>9.1f} ms{back * 1e3:>9.1f} ms")
+        found.append((4 * blocks.BLOCK, there + back))
+    blocks.BLOCK = usual
     return found
 
 
@@ -179,7 +179,7 @@ def main() -> None:
     manual_seed(0)
     rows = loops()
     memory()
-    cut = blocks()
+    cut = block_sizes()
     network()
     sparing()
     sight()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinytorch.core.arrays import as_array
+from tinytorch.core.parts import attributes, check_part, exchange, hidden_in, outline
 from tinytorch.core.rng import generator
 from tinytorch.core.tensor import Tensor, floating
 
@@ -20,7 +21,8 @@ class Layer:
 
     Whatever a layer keeps in an attribute without a leading underscore is found by its name: a Tensor belongs
     to its state (and is a parameter if it requires a gradient), a Layer is a part of it, and so are the Tensors
-    and Layers in lists and tuples.
+    and Layers in lists and tuples. Where they would not be found, in a dict or in a list within a list, they are a
+    TypeError as soon as anybody asks for them.
 
     >>> class Scale(Layer):
     ...     def __init__(self):
@@ -40,15 +42,52 @@ class Layer:
         """The layer's result."""
         raise TypeError(f"{type(self).__name__} defines no forward")
 
-    def _members(self, kind: type) -> Iterator[tuple[str, Any]]:
+    def _members(self, kind: Any) -> Iterator[tuple[str, Any]]:
         """Each attribute of `kind`, or element of a list of them, with its name."""
-        for name, value in vars(self).items():
-            if name.startswith("_"):
-                continue
-            if isinstance(value, kind):
-                yield name, value
-            elif isinstance(value, (list, tuple)):
-                yield from ((f"{name}.{i}", part) for i, part in enumerate(value) if isinstance(part, kind))
+        for name, lost in hidden_in(self):
+            if isinstance(lost, Layer) or (isinstance(lost, Tensor) and lost.requires_grad and not lost.grad_fn):
+                what = f"{type(self).__name__}.{name} hides a {type(lost).__name__} in a dict or a list within a list"
+                raise TypeError(f"{what}: keep layers and parameters in attributes, or in one list or tuple")
+        yield from ((name, value) for name, value in attributes(self) if isinstance(value, kind))
+
+    def _paths(self, above: str = "") -> Iterator[tuple[str, Layer, Any]]:
+        """Each part at any depth, under each of its names: the name, the layer that holds it, and the part."""
+        for name, part in self._members(Callable):
+            if not isinstance(part, type):
+                yield above + name, self, part
+                yield from part._paths(f"{above}{name}.") if isinstance(part, Layer) else ()
+
+    def named_layers(self) -> Iterator[tuple[str, Any]]:
+        """Every part at any depth with the path to it: Layers, and whatever else is called, such as activations.
+
+        A part comes before its own parts, and once, under its first name, even if it is used in two places.
+
+        >>> [name for name, _ in Sequential(Linear(2, 3), Sequential(Linear(3, 1))).named_layers()]
+        ['0', '1', '1.0']
+        """
+        seen: set[int] = set()
+        for name, _, part in self._paths():
+            if id(part) not in seen:
+                seen.add(id(part))
+                yield name, part
+
+    def replace_layer(self, name: str, new: Callable[..., Any]) -> None:
+        """Put `new` in the place of the part called `name`, at any depth; if it is used in several places, in all.
+
+        Raises:
+            LookupError: there is no part of that name; the message lists those that there are.
+            TypeError: `new` cannot be called.
+        """
+        check_part(new, f"replace_layer({name!r})")
+        paths = list(self._paths())
+        old = {path: part for path, _, part in paths}.get(name)
+        if old is None:
+            raise LookupError(f"no part {name!r} to replace: there are {', '.join(path for path, _, _ in paths)}")
+        for owner in {id(owner): owner for _, owner, part in paths if part is old}.values():
+            exchange(owner, old, new)
+
+    def __repr__(self) -> str:
+        return outline(self)
 
     def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Every Tensor of this layer and its parts, named by the path to it: `"0.weight"`.
@@ -93,8 +132,8 @@ class Layer:
         its own: it shares no memory with `state`. Tensors are those of `named_tensors`.
 
         Raises:
-            ValueError: a name is missing or unknown, or a shape differs, even if it would broadcast; the message
-                names the Tensor, and both shapes.
+            ValueError: a name is missing or unknown, or a shape differs, even if it would broadcast. The message
+                names just the Tensors that do not fit, and for a shape both.
             TypeError: something else than numbers (`as_array` knows what is).
         """
         # >>> stage 03: your code
@@ -177,15 +216,23 @@ class Linear(Layer):
 class Sequential(Layer):
     """Layers and activations, one after the other: `Sequential(Linear(2, 8), ReLU(), Linear(8, 1))`.
 
-    Parameters are named by position, "0.weight"; `model[0]` is the first part.
+    Parameters are named by position, "0.weight". `len(model)`, `for layer in model`, `model[0]`, `model[-1] = Linear(8,
+    2)` work as with a list; `model[:2]` is a Sequential of the same layers.
     """
 
     def __init__(self, *layers: Callable[[Tensor], Tensor]) -> None:
         for position, layer in enumerate(layers):
-            if not callable(layer) or isinstance(layer, type):
-                raise TypeError(f"Sequential: expected layers, such as Linear(2, 8), got {layer!r:.60} at {position}")
             setattr(self, str(position), layer)
-        self._layers = layers
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.isdigit():
+            check_part(value, f"Sequential, position {name}")
+        super().__setattr__(name, value)
+
+    @property
+    def _layers(self) -> tuple[Callable[[Tensor], Tensor], ...]:
+        """The layers in their order. They are attributes called "0", "1", …, and are kept nowhere else."""
+        return tuple(layer for name, layer in vars(self).items() if name.isdigit())
 
     def forward(self, x: Tensor) -> Tensor:
         """The result of the last of `self._layers`, each being called with what the one before it returned.
@@ -196,8 +243,15 @@ class Sequential(Layer):
         raise NotImplementedError("stage 03: Sequential.forward is yours to write, see stages/03_layers/README.md")
         # <<<
 
-    def __getitem__(self, position: int) -> Callable[[Tensor], Tensor]:
-        return self._layers[position]
+    def __getitem__(self, position: Any) -> Any:
+        found = self._layers[position]
+        return Sequential(*found) if isinstance(position, slice) else found
+
+    def __setitem__(self, position: int, layer: Callable[[Tensor], Tensor]) -> None:
+        setattr(self, str(range(len(self))[position]), layer)
+
+    def __iter__(self) -> Iterator[Callable[[Tensor], Tensor]]:
+        return iter(self._layers)
 
     def __len__(self) -> int:
         return len(self._layers)
@@ -218,8 +272,8 @@ class Dropout(Layer):
         """`x` with each element set to zero with probability p, and the others divided by 1 - p.
 
         The division keeps the expected value of each element what it was. Every element, and every call, draws
-        anew from the package's `generator()`. With p = 1 all are zero. In evaluation, or with p = 0, `x` comes back
-        as it is. Made of tensor operations, through which the gradient reaches those elements that were kept.
+        anew from the package's `generator()`. With p = 1 all are zero. In evaluation, or with p = 0, `x` itself
+        comes back. Made of tensor operations, through which the gradient reaches those elements that were kept.
 
         Args:
             x: floats, of any shape.

@@ -1,4 +1,7 @@
-"""Stage 09: batch normalisation, which keeps the numbers in every channel around 0, and about 1 in size."""
+"""Stage 09: batch normalisation, which keeps the numbers in every channel around 0, and about 1 in size.
+
+Images are (N, C, H, W): samples, channels, height, width. A channel's numbers are those of all samples and all places.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from tinytorch.core.blocks import in_blocks
 from tinytorch.core.layers import Layer
 from tinytorch.core.rules import Function
 from tinytorch.core.tensor import Tensor, floating, result_of
-from tinytorch.core.windows import images_of, in_blocks
+from tinytorch.core.windows import images_of
 
 __all__ = ["BatchNorm2d", "batch_statistics"]
 
@@ -23,9 +27,13 @@ def over_image(values: np.ndarray) -> np.ndarray:
 def batch_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance of each channel, over samples and places: (N, C, H, W) -> (C,) and (C,), of the images' dtype.
 
-    The variance is the biased one: the mean of (x - mean)², divided by the count itself. Take the mean away first:
-    E[x²] - E[x]² is the same in exact numbers, but in float32, with a mean of 1000, nothing remains of a variance of 1.
-    Adding up (for the mean) in float64 costs little and keeps the last bits.
+    The sum for the mean is taken in float64, also of float32 images: that costs little and keeps the last bits. The
+    variance is the biased one: the sum of (x - mean)², divided by the count itself. The mean is taken away before
+    squaring: E[x²] - E[x]² is the same in exact numbers, but in float32, with a mean of 1000, nothing remains of a
+        variance of 1.
+
+    Args:
+        images: floats; at least one sample.
 
     >>> batch_statistics(np.array([1.0, 3.0, 5.0, 7.0]).reshape(2, 1, 1, 2))
     (array([4.]), array([5.]))
@@ -36,10 +44,10 @@ def batch_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 class BatchNorm2d(Layer):
-    """Each channel with mean 0 and variance 1 over the batch, then times a weight plus a bias, which are learned.
+    """Gives each channel mean 0 and variance 1 over the batch, then applies a learned weight and a learned bias.
 
-    In evaluation, a sample's result must not depend on those beside it: running averages of the batches' mean and
-    variance take their places. They are buffers: Tensors without gradient, saved with the model.
+    In evaluation a sample's result must not depend on those beside it. So running averages of the batches' mean and
+    variance take the place of the batch's own. They are buffers: Tensors without gradient, saved with the model.
 
     Args:
         num_features: the number of channels, C.
@@ -65,9 +73,10 @@ class BatchNorm2d(Layer):
     def forward(self, x: Tensor, training: bool | None = None) -> Tensor:
         """(x - mean) / √(var + eps) · weight + bias, channel by channel, of x's dtype and shape (N, C, H, W).
 
-        Mean and variance are those of the batch (`batch_statistics`) while training, and `remember` is told of them
-        once; in evaluation they are the running ones, and those do not change. An empty batch comes back empty, and
-        teaches nothing.
+        While training, mean and variance are those of the batch, from `batch_statistics`, and `remember` is called with
+        them once. In evaluation they are the running ones, which do not change. An empty batch gives an empty result,
+        and is not remembered. While training the arithmetic is done in x's dtype. In evaluation running statistics,
+        weight and bias may stay in their own float32 for an x of float64; the result is float64 all the same.
 
         Door "BatchNorm2d" of x, self.weight and self.bias; saved: mean and var as arrays that nobody changes later,
         eps, and training (True if they are the batch's).
@@ -93,7 +102,7 @@ class BatchNorm2d(Layer):
     def remember(self, mean: np.ndarray, var: np.ndarray, count: int) -> None:
         """Move the running averages towards a batch's statistics: running = (1 - momentum) · running + momentum · new.
 
-        Of the variance the unbiased one is remembered, var · count / (count - 1): it estimates that of all images.
+        The variance is made unbiased first, var · count / (count - 1): so it estimates that of all images.
         The Tensors stay the objects that they are, and keep their dtype.
 
         Args:
@@ -106,7 +115,7 @@ class BatchNorm2d(Layer):
 
 
 class BatchNorm2dBackward(Function):
-    """The rule of "BatchNorm2d". x̂ = (x - mean) / √(var + eps) is what is multiplied by the weight; G: grad_output."""
+    """The rule of "BatchNorm2d". G is grad_output; x̂ = (x - mean) / √(var + eps) was multiplied by the weight."""
 
     mean: np.ndarray
     var: np.ndarray
@@ -114,25 +123,32 @@ class BatchNorm2dBackward(Function):
     training: bool
 
     def backward(self, grad_output: np.ndarray) -> Any:
-        """The gradients of x, weight and bias; that of x only if somebody asks about it."""
+        """The gradients of x, weight and bias; that of x is computed only if it is needed."""
         d_weight, d_bias = self.to_parameters(grad_output)
         d_x = self.to_input(grad_output, d_weight, d_bias) if self.needs(0) else None
         return d_x, d_weight, d_bias
 
     def to_parameters(self, grad_output: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Σ G x̂ for the weight, Σ G for the bias, over samples and places: (C,) and (C,); zeros for an empty batch."""
+        """The gradients of weight and bias: Σ G x̂ and Σ G over samples and places.
+
+        Returns:
+            two arrays (C,) of grad_output's dtype; for an empty batch they are zeros.
+        """
         # >>> stage 09: your code
         raise NotImplementedError("stage 09: BatchNorm2dBackward.to_parameters is yours to write, see stages/09_spatial/README.md")
         # <<<
 
     def to_input(self, grad_output: np.ndarray, d_weight: np.ndarray, d_bias: np.ndarray) -> np.ndarray:
-        """The gradient of x: weight / √(var + eps) · (G - d_bias / count - x̂ d_weight / count).
+        """The gradient of x, of its shape and of grad_output's dtype:
 
-        `count` is how many numbers a channel has in the batch, N · H · W. The two terms that are taken away come through
-        the mean and through the variance, to which every x of the batch contributes. In evaluation (`self.training` is False) both are constants, and nothing is taken away.
+        weight / √(var + eps) · (G - d_bias / count - x̂ d_weight / count).
+
+        `count` is how many numbers a channel has in the batch, N · H · W. The two terms that are subtracted come
+        through the mean and through the variance, to which every x of the batch contributes. In evaluation
+        (`self.training` is False) both are constants, and nothing is subtracted.
 
         Args:
-            d_weight, d_bias: as `to_parameters` gives them.
+            d_weight, d_bias: the gradients of weight and bias, as `to_parameters` returns them.
         """
         # >>> stage 09: your code
         raise NotImplementedError("stage 09: BatchNorm2dBackward.to_input is yours to write, see stages/09_spatial/README.md")

@@ -5,9 +5,6 @@ Images are (N, C, H, W): samples, channels, height, width. A window of KH × KW 
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -35,6 +32,23 @@ def images_of(x: Any, caller: str, channels: int | None = None) -> np.ndarray:
     return images
 
 
+def padded(images: np.ndarray, padding: Any, value: float = 0) -> np.ndarray:
+    """`images` with lines of `value` added on all four sides; `images` itself if `padding` is 0."""
+    ph, pw = pair(padding, "padding", 0)
+    if ph == pw == 0:
+        return images
+    samples, channels, height, width = images.shape
+    image = np.full((samples, channels, height + 2 * ph, width + 2 * pw), value, images.dtype)
+    image[:, :, ph : ph + height, pw : pw + width] = images
+    return image
+
+
+def inside(image: np.ndarray, padding: Any) -> np.ndarray:
+    """The images without the lines that `padded` has added, as a view."""
+    ph, pw = pair(padding, "padding", 0)
+    return image[:, :, ph : image.shape[2] - ph, pw : image.shape[3] - pw]
+
+
 def output_size(size: Any, kernel_size: Any, stride: Any = 1, padding: Any = 0) -> Pair:
     """On how many places a window is put, along the height and along the width: OH and OW.
 
@@ -59,8 +73,8 @@ def output_size(size: Any, kernel_size: Any, stride: Any = 1, padding: Any = 0) 
 def window_views(images: np.ndarray, kernel_size: Any, stride: Any = 1) -> list[np.ndarray]:
     """For each place in the window, what all the windows see there: KH · KW views of (N, C, OH, OW).
 
-    View number i · KW + j holds at [n, c, y, x] the number images[n, c, y · stride + i, x · stride + j]. The views share
-    their memory with `images`: nothing is copied, and what is written into a view stands in `images`.
+    View number i · KW + j holds at [n, c, y, x] the number images[n, c, y · stride + i, x · stride + j]. The views
+    share their memory with `images`: nothing is copied, and what is written into a view stands in `images`.
 
     Args:
         images: (N, C, H, W), without padding.
@@ -74,33 +88,3 @@ def window_views(images: np.ndarray, kernel_size: Any, stride: Any = 1) -> list[
     # >>> stage 09: your code
     raise NotImplementedError("stage 09: window_views is yours to write, see stages/09_spatial/README.md")
     # <<<
-
-
-# Blocks: a whole batch in columns takes hundreds of megabytes, and all of it would travel to memory and back. A few
-# samples at a time stay in the cache. NumPy lets go of Python's lock while it computes, so that threads work at once.
-
-BLOCK = 2**19  # numbers written per block: two megabytes of float32
-
-
-def in_blocks(work: Callable[[slice], Any], samples: int, numbers_each: int) -> list[Any]:
-    """`work(part)` for all parts of a batch, one after the other in several threads; the results in the batch's order.
-
-    Args:
-        work: is given slices such as slice(0, 8), which together are the whole batch; none of them is empty. It must
-            not call `in_blocks` itself: it would wait for a thread, and hold one.
-        samples: how many there are in the batch; for 0 the list is empty.
-        numbers_each: how many numbers `work` writes for one sample.
-    """
-    step = max(1, BLOCK // max(1, numbers_each))
-    parts = [slice(start, min(start + step, samples)) for start in range(0, samples, step)]
-    return list(map(work, parts) if len(parts) < 2 else _threads.map(work, parts))
-
-
-def _start_threads() -> None:
-    global _threads
-    _threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="tinytorch")
-
-
-_start_threads()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_threads)  # a forked process has none of its parent's threads

@@ -71,7 +71,7 @@ def ensemble_moments(inputs: Sequence[float], weights: Sequence[float], p: float
     evaluation, which drops nothing, answers for all of them at once.
 
     Args:
-        inputs, weights: n numbers each.
+        inputs, weights: n numbers each; the result has the precision of float64.
         p: probability that an input is dropped, 0 ≤ p < 1; those kept are divided by 1 - p.
 
     >>> ensemble_moments([1.0, 2.0], [3.0, 0.5], p=0.5)  # 0, 2, 6 and 8 are equally likely

@@ -77,7 +77,7 @@ def kl_divergence(p: Sequence[float], q: Sequence[float]) -> float:
         p, q: probabilities of the same outcomes.
 
     Raises:
-        ValueError: `p` and `q` differ in length; the message names both lengths.
+        ValueError: `p` and `q` differ in length.
 
     >>> round(kl_divergence([0.5, 0.5], [0.25, 0.75]), 6)
     0.143841

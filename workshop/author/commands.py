@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -51,6 +52,11 @@ def bench() -> int:
     return subprocess.run([sys.executable, str(ROOT / "benchmarks" / "run.py")], cwd=ROOT, check=False).returncode
 
 
+ALONE = {"-n", "-s", "--pdb", "--collect-only"}  # with these, pytest is left to itself
+
+
 def tests(arguments: list[str]) -> int:
-    """Run the tests of the workshop itself."""
-    return subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=ROOT, check=False).returncode
+    """Run the tests of the workshop itself, two at a time, each with one thread for NumPy's products."""
+    sharing = [] if ALONE & set(arguments) else ["-n", "2", "--dist", "loadgroup"]
+    command = [sys.executable, "-m", "pytest", *sharing, *arguments]
+    return subprocess.run(command, cwd=ROOT, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"}, check=False).returncode

@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 from rich.progress import track
+from rich.table import Table
 
 from workshop import ROOT, WorkshopError
 from workshop.author.forks import forked
@@ -180,13 +181,15 @@ def alone(symbol: str, verdict: Verdict) -> Signature:
 # Records
 
 
+OBSERVERS = ("checks", "judge", "observe", "probes", "tables")  # what an observation comes through
+
+
 def digest(course: Course, stage: Stage, root: Path = ROOT) -> str:
     """The SHA-256 of all that a stage's records depend on: with the same one they need not be made again."""
     files = assemble(course, reference(root), course.closure([stage.number]), ())
-    machinery = ("blame", "checks", "course", "gate", "judge", "observe", "plan", "probes", "stub", "tables", "verdict")
-    paths = [stage.gate, stage.mistakes, *(f"workshop/{name}.py" for name in machinery), "workshop/author/mistakes.py"]
+    paths = [stage.gate, stage.mistakes, *(f"workshop/{name}.py" for name in OBSERVERS)]
     files |= {path: (root / path).read_text(encoding="utf-8") for path in paths}
-    files["exercises"] = repr(stage.exercises)
+    files["exercises"] = repr((stage.exercises, NOTHING))
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode("utf-8")).hexdigest()
 
 
@@ -212,7 +215,8 @@ def dump(record: dict[str, Any]) -> str:
 
 
 def write_records(course: Course, stages: Sequence[Stage], root: Path = ROOT) -> int:
-    """Write the records of `stages` anew; then say what falls short. Returns 1 if anything does."""
+    """Write the records of `stages` anew, and show how the gates met the mistakes. Returns 1 if one falls short."""
+    table = Table(*TALLY, box=None, padding=(0, 2, 0, 0), header_style="dim")
     short = 0
     for stage in stages:
         bench = Bench(course, stage, root)
@@ -222,24 +226,35 @@ def write_records(course: Course, stages: Sequence[Stage], root: Path = ROOT) ->
         path = root / stage.records
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(dump(record), encoding="utf-8", newline="\n")
-        troubles = [(m, trouble) for m, v in judged if (trouble := shortcoming(m, replace(v, known=record)))]
-        short += len(troubles)
-        console.print(f"{stage.records}: {tally(judged, record)}", soft_wrap=True)
-        for mistake, trouble in troubles:
-            console.print(f"  [red]{mistake.symbol}: {mistake.mistake}[/]: {trouble}", soft_wrap=True, highlight=False)
+        judged = [(mistake, replace(verdict, known=record)) for mistake, verdict in judged]
+        table.add_row(stage.slug, *map(str, tally(judged)))
+        for mistake, verdict in judged:
+            if trouble := shortcoming(mistake, verdict):
+                short += 1
+                console.print(
+                    f"{stage.label} {mistake.symbol}: {mistake.mistake}: {trouble}", soft_wrap=True, markup=False
+                )
+    console.print(table)
     return 1 if short else 0
 
 
-def tally(judged: Judged, record: dict[str, Any]) -> str:
-    """How many mistakes were caught, blamed on the right exercise alone, and named, in one line."""
-    seen = [(m, replace(v, known=record)) for m, v in judged if not m.unseen]
-    unseen = [(m, replace(v, known=record)) for m, v in judged if m.unseen]
-    only = sum(verdict.wrong == {mistake.symbol} for mistake, verdict in [*seen, *unseen])
-    named = sum((told := verdict.tell(m.symbol)) is not None and told[0] == m.mistake for m, verdict in seen)
-    false = sum(bool(false_diagnosis(m, verdict)) for m, verdict in [*seen, *unseen])
+TALLY = ("stage", "recorded", "named", "unseen", "caught", "blamed alone", "others told", "told falsely")
+
+
+def tally(judged: Judged) -> tuple[int, ...]:
+    """A stage's row: how many mistakes there are, were named, caught, blamed on just the exercise that was changed.
+
+    The last two count diagnoses that are false: of another exercise, and of another mistake.
+    """
+    recorded = [(mistake, verdict) for mistake, verdict in judged if not mistake.unseen]
     return (
-        f"{len(seen)} mistakes, {named} named; {len(unseen)} unseen; "
-        f"{only} of {len(judged)} blame just the exercise that was changed; {false} false diagnoses"
+        len(recorded),
+        sum((verdict.tell(mistake.symbol) or ("",))[0] == mistake.mistake for mistake, verdict in recorded),
+        len(judged) - len(recorded),
+        sum(any(test.failures for test in v.tests if test.exercise == m.symbol) for m, v in judged),
+        sum(verdict.wrong == {mistake.symbol} for mistake, verdict in judged),
+        sum(any(v.tell(symbol) for symbol in v.wrong - {m.symbol}) for m, v in judged),
+        sum(bool(false_diagnosis(mistake, verdict)) for mistake, verdict in judged),
     )
 
 

@@ -193,7 +193,7 @@ class Softmax(Activation):
         give NumPy's max an `initial` value for that.
 
         Raises:
-            ValueError: `x` has no axis `dim`; the message names it. NumPy's AxisError is such a ValueError.
+            ValueError, IndexError: `x` has no axis `dim`. NumPy's AxisError is both.
 
         >>> Softmax()(Tensor([1000.0, 1000.0]))
         Tensor([0.5 0.5], dtype=float32)

@@ -17,7 +17,8 @@ def log_softmax(x: Tensor, dim: int = -1) -> Tensor:
 
     The result has the shape and the float dtype of `x`; integers become float32. It is finite for logits of ±1e4,
     where exp overflows and log(softmax(x)) is -inf: with the largest element m taken off first, log Σ exp(x) =
-    m + log Σ exp(x - m). An empty tensor stays empty: give NumPy's max an `initial` value for that.
+    m + log Σ exp(x - m). No digits get lost there either: float32 numbers near 10000 lie 0.001 apart, so take m off x
+    before you take off the logarithm. An empty tensor stays empty: give NumPy's max an `initial` value for that.
 
     >>> log_softmax(Tensor([0.0, 10000.0]))
     Tensor([-10000.      0.], dtype=float32)

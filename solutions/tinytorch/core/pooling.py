@@ -1,4 +1,7 @@
-"""Stage 09: pooling, which makes images smaller: of what each window sees, the largest number or the mean remains."""
+"""Stage 09: pooling, which makes images smaller: of what each window sees, the largest number or the mean remains.
+
+Images are (N, C, H, W): samples, channels, height, width.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,17 @@ from typing import Any
 
 import numpy as np
 
+from tinytorch.core.blocks import in_blocks
 from tinytorch.core.layers import Layer
 from tinytorch.core.rules import Function
 from tinytorch.core.tensor import Tensor, floating, result_of
-from tinytorch.core.windows import Pair, images_of, in_blocks, pair, window_views
+from tinytorch.core.windows import Pair, images_of, inside, output_size, padded, pair, window_views
 
 __all__ = ["AvgPool2d", "MaxPool2d"]
 
 
 class Pool2d(Layer):
-    """What the two kinds have in common: a window that moves by its own size, unless `stride` says otherwise.
+    """What both kinds of pooling have in common: a window that moves by its own size, unless `stride` says otherwise.
 
     Args:
         kernel_size, stride: whole numbers, or pairs (height, width).
@@ -28,57 +32,86 @@ class Pool2d(Layer):
         self.stride = self.kernel_size if stride is None else pair(stride, f"{name}: stride")
 
 
+def least(dtype: np.dtype) -> float:
+    """What is never larger than another number of `dtype`: -inf, or the smallest integer."""
+    return -np.inf if dtype.kind == "f" else np.iinfo(dtype).min if dtype.kind in "iu" else False
+
+
 class MaxPool2d(Pool2d):
-    """The largest number in each window of each channel."""
+    """The largest number in each window of each channel.
+
+    Args:
+        padding: lines added on all four sides, a whole number or a pair; they never count as the largest. At most half
+            of the window, so that every window sees a part of the image: a ValueError otherwise.
+    """
+
+    def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0) -> None:
+        super().__init__(kernel_size, stride)
+        self.padding = pair(padding, "MaxPool2d: padding", 0)
+        if any(2 * pad > length for pad, length in zip(self.padding, self.kernel_size)):
+            raise ValueError(f"MaxPool2d: padding {self.padding} is more than half of the window {self.kernel_size}")
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, OH, OW), of x's dtype; any N, also 0. NaN counts as the largest.
 
-        The largest of `window_views`, place by place. `in_blocks` does it a few samples at a time.
-        Door "MaxPool2d" of x; saved: output (the resulting array), kernel_size and stride.
+        The images are `padded` with what `least` gives for their dtype. The result is the largest of their
+        `window_views`, place by place. `in_blocks` does it a few samples at a time.
+
+        Door "MaxPool2d" of x; saved: output (the resulting array), kernel_size, stride and padding.
 
         Raises:
-            ValueError: x is not (N, C, H, W) (`images_of`), or the window does not fit.
+            ValueError: x is not (N, C, H, W) (`images_of` sees to that), or the window does not fit.
 
         >>> MaxPool2d(2)(Tensor(np.arange(16.0).reshape(1, 1, 4, 4))).data[0, 0].tolist()
         [[5.0, 7.0], [13.0, 15.0]]
         """
-        views = window_views(images_of(x, "MaxPool2d"), self.kernel_size, self.stride)
-        output = np.empty(views[0].shape, x.dtype)
+        images = images_of(x, "MaxPool2d")
+        size = output_size(images.shape[2:], self.kernel_size, self.stride, self.padding)
+        output = np.empty((*images.shape[:2], *size), x.dtype)
 
         def work(part: slice) -> None:
-            output[part] = views[0][part]
-            for view in views[1:]:
-                np.maximum(output[part], view[part], out=output[part])
+            image = padded(images[part], self.padding, least(x.dtype))
+            first, *others = window_views(image, self.kernel_size, self.stride)
+            output[part] = first
+            for view in others:
+                np.maximum(output[part], view, out=output[part])
 
-        in_blocks(work, len(x), math.prod(x.shape[1:]))
-        return result_of("MaxPool2d", output, x, output=output, kernel_size=self.kernel_size, stride=self.stride)
+        in_blocks(work, len(x), numbers_each=math.prod(x.shape[1:]))
+        saved = {"kernel_size": self.kernel_size, "stride": self.stride, "padding": self.padding}
+        return result_of("MaxPool2d", output, x, output=output, **saved)
 
 
 class MaxPool2dBackward(Function):
     output: np.ndarray
     kernel_size: Pair
     stride: Pair
+    padding: Pair
 
     def backward(self, grad_output: np.ndarray) -> Any:
-        """Each window's gradient goes to its largest number; of equal ones the first, row by row, gets all of it.
+        """The gradient of x, of grad_output's dtype: each window's gradient goes to the largest number in that window.
 
-        Windows may overlap, and what several of them send to a number adds up. Nobody's gradient is 0. `grad_output`
-        is not changed.
+        Of several equal numbers the first one, row by row, gets all of it. If the largest is NaN, the window's first
+        NaN gets it. The padding never gets any. Where windows overlap, a number may be the largest of several: their
+        gradients add up. A number that is the largest of no window has the gradient 0. `grad_output` is not changed.
         """
         x = self.inputs[0].data
         d_x = np.zeros(x.shape, grad_output.dtype)
-        seen = window_views(x, self.kernel_size, self.stride)
-        into = window_views(d_x, self.kernel_size, self.stride)
+        is_image = padded(np.ones((1, 1, *x.shape[2:]), bool), self.padding, False)
 
         def work(part: slice) -> None:
-            left = grad_output[part].copy()  # what no place has taken yet
-            for view, target in zip(seen, into):
-                taken = left * (view[part] == self.output[part])
-                target[part] += taken
+            left, largest = grad_output[part].copy(), self.output[part]  # what no place has taken yet
+            d_image = padded(d_x[part], self.padding)
+            images = padded(x[part], self.padding), d_image, is_image
+            unusual = any(self.padding) or np.isnan(largest).any()
+            for view, target, real in zip(*(window_views(i, self.kernel_size, self.stride) for i in images)):
+                chosen = view == largest
+                taken = left * ((chosen | np.isnan(view)) & real if unusual else chosen)
+                target += taken
                 left -= taken
+            if any(self.padding):
+                d_x[part] = inside(d_image, self.padding)
 
-        in_blocks(work, len(x), math.prod(x.shape[1:]))
+        in_blocks(work, len(x), numbers_each=math.prod(x.shape[1:]))
         return d_x
 
 
@@ -91,7 +124,7 @@ class AvgPool2d(Pool2d):
         Door "AvgPool2d" of x; saved: kernel_size and stride.
 
         Raises:
-            ValueError: x is not (N, C, H, W) (`images_of`), or the window does not fit.
+            ValueError: x is not (N, C, H, W) (`images_of` sees to that), or the window does not fit.
         """
         images_of(x, "AvgPool2d")
         x = floating(x)
@@ -104,7 +137,10 @@ class AvgPool2dBackward(Function):
     stride: Pair
 
     def backward(self, grad_output: np.ndarray) -> Any:
-        """Each number of a window gets an equal share of its gradient; shares of overlapping windows add up."""
+        """The gradient of x, of grad_output's dtype: each number of a window gets an equal share of its gradient.
+
+        Where windows overlap, shares add up.
+        """
         d_x = np.zeros(self.inputs[0].shape, grad_output.dtype)
         share = grad_output / math.prod(self.kernel_size)
         for view in window_views(d_x, self.kernel_size, self.stride):

@@ -208,6 +208,7 @@ class Tensor(Conveniences):
 
         Raises:
             ValueError: the inner lengths k differ, or an operand is a single number; the message names both shapes.
+                Also batches that do not broadcast.
 
         >>> Tensor([[1.0, 2.0]]).matmul(Tensor([[3.0], [4.0]])).item()
         11.0

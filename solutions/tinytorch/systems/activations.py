@@ -22,7 +22,7 @@ def relu_sparsity(mean: float, std: float) -> float:
         mean, std: of the numbers that go into ReLU; `std` is positive.
 
     Raises:
-        ValueError: `std` is not positive; the message names it.
+        ValueError: `std` is not positive.
 
     >>> relu_sparsity(0.0, 1.0)
     0.5
@@ -70,7 +70,7 @@ def saturation_point(slope: float) -> float:
         slope: above 0, and at most 1/4, which is the slope at x = 0.
 
     Raises:
-        ValueError: no x has that slope; the message names it.
+        ValueError: no x has that slope.
 
     >>> round(saturation_point(0.01), 2)
     4.58

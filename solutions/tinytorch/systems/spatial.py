@@ -15,7 +15,8 @@ def conv_flops(images: Sequence[int], weight: Sequence[int], stride: Any = 1, pa
     """Floating-point operations of a convolution by its definition, without bias: one multiplication and one addition
     for each number in the window, for each number of the result. Zeros of the padding are multiplied too.
 
-    Of an N × N image and a window of K × K, moved by 1, it is O(N² K²); and for M input and M output channels O(N² M² K²).
+    Of an N × N image and a window of K × K, moved by 1, it is O(N² K²); for M input and M output channels it is
+    O(N² M² K²).
 
     Args:
         images: the shape (N, C, H, W).
@@ -40,10 +41,10 @@ def column_bytes(images: Sequence[int], kernel_size: Any, stride: Any = 1, paddi
 
 
 def receptive_field(layers: Sequence[tuple[int, int]]) -> int:
-    """How far one number of the result sees, after all these layers: pixels from the first that can change it to the last.
+    """How far one number of the result sees after all these layers: from the first pixel that changes it to the last.
 
-    Counted along a row or a column of the image. A convolution or a pooling adds its window, less one, at the distance at which neighbours of its input stand in the
-    image; its stride makes that distance longer for all layers after it.
+    Counted along a row or a column of the image. A convolution or a pooling adds its window, less one, at the distance
+    at which neighbours of its input stand in the image; its stride makes that distance longer for all layers after it.
 
     Args:
         layers: (kernel_size, stride) of each, the first one first.
@@ -61,8 +62,8 @@ def receptive_field(layers: Sequence[tuple[int, int]]) -> int:
 def separable_cost(in_channels: int, out_channels: int, kernel_size: int, places: int) -> tuple[int, int]:
     """Parameters and FLOPs of a depthwise separable convolution: what takes the place of one full convolution.
 
-    First every input channel has a K × K window of its own (groups = in_channels, as many outputs), then a convolution with
-    a window of 1 mixes the channels. Both without bias, and both with `places` = OH · OW places for one image; a
+    First every input channel has a K × K window of its own (groups = in_channels, as many outputs), then a convolution
+    with a window of 1 mixes the channels. Both without bias, and both with `places` = OH · OW places for one image; a
     multiplication and an addition are two FLOPs.
 
     Source: Howard et al. 2017, "MobileNets", arXiv:1704.04861, section 3.1.
@@ -78,9 +79,10 @@ def winograd_products(height: int, width: int) -> int:
     """How many multiplications of an image's number by a weight F(2×2, 3×3) needs, for a result of height × width.
 
     Winograd's algorithm makes the result of a 3 × 3 window in tiles of 2 × 2. For a tile it takes the 4 × 4 numbers of
-    the image that the tile looks at, adds and subtracts among them, multiplies what comes out, number by number, with 4 × 4
-    numbers made of the weights beforehand, and gets the tile from that by adding again. A tile that stands over the
-    edge costs as much as a whole one. One image, one input and one output channel; by definition it is 9 · height · width.
+    the image that the tile looks at, adds and subtracts among them, multiplies what comes out, number by number,
+    with 4 × 4 numbers made of the weights beforehand, and gets the tile from that by adding again. A tile that
+    stands over the edge costs as much as a whole one. One image, one input and one output channel; by definition it
+    is 9 · height · width.
 
     Source: Lavin and Gray 2016, "Fast algorithms for convolutional neural networks", arXiv:1509.09308, section 4.1.
 
