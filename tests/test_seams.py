@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+from milestones.models import cnn
 from workshop.author.mistakes import scratch_package
 from workshop.author.package import assemble, reference
 from workshop.course import load_course
@@ -69,6 +70,26 @@ def test_three_lines_count_the_operations_of_a_cnn(tt: ModuleType) -> None:
     with tt.watch(lambda name, *_: counts.update([name])):
         step().backward()
     assert counts == STEP
+
+
+def test_a_counting_backend_sees_all_of_milestone_3s_model(tt: ModuleType) -> None:
+    """Every product and convolution, forward and backward, without a changed line in the model."""
+    counts: Counter[str] = Counter()
+
+    class Counting(type(tt.get_backend())):
+        def __getattribute__(self, name: str) -> Any:
+            if not name.startswith("_"):
+                counts.update([name])
+            return super().__getattribute__(name)
+
+    model, loss = cnn(tt), tt.CrossEntropyLoss()
+    images = tt.Tensor(np.random.default_rng(0).normal(size=(2, 3, 32, 32)).astype(np.float32))
+    before = tt.set_backend(Counting())
+    try:
+        loss(model(images), tt.Tensor([3, 7])).backward()
+    finally:
+        tt.set_backend(before)
+    assert counts == {"conv2d": 3, "conv2d_input_gradient": 2, "conv2d_weight_gradient": 3, "matmul": 3}
 
 
 def test_operations_are_seen_without_memory_too(tt: ModuleType) -> None:
