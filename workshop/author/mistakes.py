@@ -235,16 +235,21 @@ def write_records(course: Course, stages: Sequence[Stage], root: Path = ROOT) ->
                     f"{stage.label} {mistake.symbol}: {mistake.mistake}: {trouble}", soft_wrap=True, markup=False
                 )
     console.print(table)
+    console.print(
+        "caught: a test about the changed exercise fails; alone: only it is called wrong; others: another exercise is given "
+        "a diagnosis; false: another mistake is named",
+        style="dim",
+    )
     return 1 if short else 0
 
 
-TALLY = ("stage", "recorded", "named", "unseen", "caught", "blamed alone", "others told", "told falsely")
+TALLY = ("stage", "recorded", "named", "unseen", "caught", "alone", "others", "false")
 
 
 def tally(judged: Judged) -> tuple[int, ...]:
-    """A stage's row: how many mistakes there are, were named, caught, blamed on just the exercise that was changed.
+    """A stage's row: how many mistakes there are, and were named, caught, and blamed on the changed exercise alone.
 
-    The last two count diagnoses that are false: of another exercise, and of another mistake.
+    The last two count diagnoses that must not be: one of another exercise, and one of another mistake.
     """
     recorded = [(mistake, verdict) for mistake, verdict in judged if not mistake.unseen]
     return (
