@@ -236,7 +236,7 @@ def write_records(course: Course, stages: Sequence[Stage], root: Path = ROOT) ->
                 )
     console.print(table)
     console.print(
-        "caught: a test about the changed exercise fails; alone: only it is called wrong; others: another exercise is given "
+        "caught: a test about the changed exercise fails; alone: only it is called wrong; others: another one is given "
         "a diagnosis; false: another mistake is named",
         style="dim",
     )
