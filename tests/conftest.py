@@ -27,6 +27,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="all tests in full length, as CI runs them")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is marked `full` runs by `--full` alone."""
+    late = [item for item in items if item.get_closest_marker("full") and not config.getoption("--full")]
+    items[:] = [item for item in items if item not in late]
+    config.hook.pytest_deselected(items=late)
+
+
 @pytest.fixture(scope="session")
 def full(request: pytest.FixtureRequest) -> bool:
     """Whether this is a run of all tests in full length. The everyday run repeats fewer times what is alike."""

@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from workshop.author.forks import forked
 from workshop.author.mistakes import (
     Bench,
     Judged,
+    Mistake,
     digest,
     false_diagnosis,
     load_mistakes,
@@ -41,10 +41,7 @@ LEAST = {"autograd": 15, "spatial": 15, "attention": 15, "transformers": 15}  # 
 UNSEEN = 10
 SAMPLE = 3  # mistakes of each stage that are judged every day
 
-each_stage = pytest.mark.parametrize(
-    "stage",  # one stage's tests run in one process, which judges its mistakes once for all of them
-    [pytest.param(stage, id=stage.slug, marks=pytest.mark.xdist_group(stage.slug)) for stage in COURSE.stages],
-)
+each_stage = pytest.mark.parametrize("stage", COURSE.stages, ids=[stage.slug for stage in COURSE.stages])
 
 
 def judge(
@@ -53,12 +50,6 @@ def judge(
     """The gate's verdict on a package with these stages, and no others, in it."""
     with scratch_package(assemble(COURSE, SOURCE, set(solved), set(stubbed))) as package:
         return run_gate(COURSE, stage, package, ROOT, only, forked if fork else None)
-
-
-@cache
-def alone(stage: Stage) -> Verdict:
-    """The verdict on the reference, with nothing but the stage's needs, and theirs, present."""
-    return judge(stage, COURSE.closure([stage.number]), fork=False)
 
 
 def complaints(verdict: Verdict) -> list[str]:
@@ -79,12 +70,22 @@ def stored(stage: Stage) -> dict:
 
 @each_stage
 def test_passes_alone(stage: Stage) -> None:
-    """With nothing but its needs, and theirs, present (laws 4 and 5), and in the opposite order."""
-    verdict = alone(stage)
+    """In a fresh process with nothing but its needs, and theirs, present (laws 4 and 5), and in the opposite order."""
+    verdict = judge(stage, COURSE.closure([stage.number]), fork=False)
     assert verdict.passed, complaints(verdict)
     backward = judge(stage, COURSE.closure([stage.number]), only=tuple(test.id for test in reversed(verdict.tests)))
     assert backward.passed, complaints(backward)
     assert [test.id for test in backward.tests] == [test.id for test in reversed(verdict.tests)]
+    about_exercises(verdict)
+
+
+def about_exercises(verdict: Verdict) -> None:
+    """Every test says what must hold, and calls its exercise, so that it fails without; each exercise has a test."""
+    for test in verdict.tests:
+        verdict.stage.exercise(test.exercise)
+        assert test.says and test.says != test.id, f"{test.id} does not say what must hold"
+        assert test.exercise in {symbol for called in test.passing for symbol in called}, f"{test.id} does not call it"
+    assert {test.exercise for test in verdict.tests} == {exercise.symbol for exercise in verdict.stage.exercises}
 
 
 @each_stage
@@ -103,6 +104,7 @@ def test_later_stubs_disturb_nothing(stage: Stage, full: bool) -> None:
             assert verdict.passed, (number, complaints(verdict))
 
 
+@pytest.mark.full
 @each_stage
 def test_passes_with_all_stages_solved(stage: Stage) -> None:
     verdict = judge(stage, [other.number for other in COURSE.stages])
@@ -131,13 +133,6 @@ def test_zero_work_scores_zero(stage: Stage) -> None:
 
 
 @each_stage
-def test_every_test_calls_the_exercise_that_it_is_about(stage: Stage) -> None:
-    """So it fails, by the stub's own NotImplementedError, without it; `--full` shows that by stubs."""
-    for test in alone(stage).tests:
-        assert test.exercise in {symbol for called in test.passing for symbol in called}, test.id
-
-
-@each_stage
 def test_any_single_stub_is_named(stage: Stage, full: bool) -> None:
     """Stub one exercise of the solved stage: all tests about it fail, and no other exercise is called wrong."""
     files = assemble(COURSE, SOURCE, COURSE.closure([stage.number]), ())
@@ -163,33 +158,39 @@ def test_any_single_stub_is_named(stage: Stage, full: bool) -> None:
 # Wrong code fails, and the right one is blamed
 
 
-@cache
-def judged(stage: Stage, full: bool) -> Judged:
-    """Mistakes of a stage, each made alone in a scratch copy of the reference, with what the whole gate says of it."""
-    mistakes = load_mistakes(stage, ROOT)
-    known = stored(stage)
-    chosen = mistakes if full else mistakes[:: max(1, len(mistakes) // SAMPLE)]
-    return [(m, replace(verdict, known=known)) for m, verdict in Bench(COURSE, stage, ROOT).mistakes(chosen)]
-
-
 @each_stage
 def test_mistakes_are_caught_blamed_and_named(stage: Stage, full: bool) -> None:
-    """Each fails a test about its exercise, is blamed on that alone, and told by its own message or by none.
+    """Each, made alone in the reference, fails a test about its exercise, is blamed on that alone, and told as it is.
 
     Recorded mistakes are all named. Of the unseen, one in fifty may be told as another mistake, and of all one in a
     hundred be blamed on a neighbour: what the records were made from was chosen by us, the rest was not.
     """
-    troubles = {m.mistake: trouble for m, verdict in judged(stage, full) if (trouble := shortcoming(m, verdict))}
-    assert len(troubles) <= len(judged(stage, full)) / 100, troubles
-
-
-@each_stage
-def test_no_other_exercise_is_given_a_diagnosis(stage: Stage, full: bool) -> None:
-    for mistake, verdict in judged(stage, full):
+    mistakes, known = load_mistakes(stage, ROOT), stored(stage)
+    chosen = mistakes if full else mistakes[:: max(1, len(mistakes) // SAMPLE)]
+    judged = [(m, replace(verdict, known=known)) for m, verdict in Bench(COURSE, stage, ROOT).mistakes(chosen)]
+    troubles = {m.mistake: trouble for m, verdict in judged if (trouble := shortcoming(m, verdict))}
+    assert len(troubles) <= len(judged) / 100, troubles
+    false = [m.mistake for m, verdict in judged if m.unseen and false_diagnosis(m, verdict)]
+    assert len(false) <= sum(m.unseen for m, _ in judged) / 50, false
+    for mistake, verdict in judged:
         assert not [e.symbol for e in stage.exercises if e.symbol != mistake.symbol and verdict.tell(e.symbol)]
-        unseen = [m for m, _ in judged(stage, full) if m.unseen]
-        false = [m.mistake for m, verdict in judged(stage, full) if m.unseen and false_diagnosis(m, verdict)]
-        assert len(false) <= len(unseen) / 50, false
+        told_in_a_few_lines(mistake, verdict)
+    if full:
+        records_are_fresh(stage, judged)
+
+
+def told_in_a_few_lines(mistake: Mistake, verdict: Verdict) -> None:
+    for symbol in verdict.wrong:
+        lines = failure_lines(verdict, symbol)
+        assert len(lines) < 15 and not any("Traceback" in line for line in lines), (mistake.mistake, lines)
+        assert max(map(len, lines)) < 400, (mistake.mistake, lines)
+
+
+def records_are_fresh(stage: Stage, judged: Judged) -> None:
+    """What was recorded of each mistake is what is seen of it now."""
+    for old, new in zip(stored(stage)["mistakes"], record_of(judged, {})["mistakes"], strict=True):
+        assert {**old, "seen": None} == {**new, "seen": None}
+        assert alike(old["seen"], new["seen"]), (old, new)
 
 
 @each_stage
@@ -200,23 +201,9 @@ def test_there_are_enough_mistakes(stage: Stage) -> None:
 
 
 @each_stage
-def test_records_are_of_this_tree(stage: Stage, full: bool) -> None:
-    """Their digest is that of all that they depend on; `--full` makes them anew, and finds the same."""
+def test_records_are_of_this_tree(stage: Stage) -> None:
+    """Their digest is that of all that they depend on."""
     assert stored(stage)["digest"] == digest(COURSE, stage, ROOT), f"run: tox -e records -- {stage.label}"
-    if full:
-        fresh = record_of(judged(stage, True), {})["mistakes"]
-        for old, new in zip(stored(stage)["mistakes"], fresh, strict=True):
-            assert {**old, "seen": None} == {**new, "seen": None}
-            assert alike(old["seen"], new["seen"]), (old, new)
-
-
-@each_stage
-def test_failures_are_told_in_a_few_lines(stage: Stage, full: bool) -> None:
-    for mistake, verdict in judged(stage, full):
-        for symbol in verdict.wrong:
-            lines = failure_lines(verdict, symbol)
-            assert len(lines) < 15 and not any("Traceback" in line for line in lines), (mistake.mistake, lines)
-            assert max(map(len, lines)) < 400, (mistake.mistake, lines)
 
 
 @each_stage
@@ -254,15 +241,6 @@ def test_the_gate_keeps_the_rules(stage: Stage) -> None:
         assert not re.search(word, text), f"{stage.gate} has {word}"
     for private in re.findall(r"\.(_[a-z]\w*)", text):
         raise AssertionError(f"{stage.gate} reaches for the private name {private}")
-
-
-@each_stage
-def test_tests_are_about_exercises(stage: Stage) -> None:
-    """Every test names an exercise of its stage and says what must hold; every exercise has a test."""
-    for test in alone(stage).tests:
-        stage.exercise(test.exercise)
-        assert test.says and test.says != test.id, f"{test.id} does not say what must hold"
-    assert {test.exercise for test in alone(stage).tests} == {exercise.symbol for exercise in stage.exercises}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "gates").rglob("*.*")), ids=lambda path: path.name)

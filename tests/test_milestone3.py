@@ -49,6 +49,7 @@ def package(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.full
 def test_quick_run_reports_and_resumes_as_the_same_run(package: Path) -> None:
     whole = run(package, CNN, "--quick", "--seed", "5")
     assert whole.returncode == 0, whole.stderr

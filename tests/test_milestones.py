@@ -195,6 +195,7 @@ def test_interrupted_and_resumed_is_the_same_run(package: Path, whole: Path) -> 
         assert got[name] == expected[name], name
 
 
+@pytest.mark.full
 def test_seed_decides(package: Path, quick: Path) -> None:
     run(package, MLP, "--quick", "--seed", "1")
     hashes = [report(folder)["metrics"]["parameters sha256"] for folder in (package, quick)]

@@ -111,6 +111,7 @@ def test_a_milestone_that_passed_is_not_trained_again(trained: Path) -> None:
     assert by_hand.returncode == 0 and times_trained(trained) == 2
 
 
+@pytest.mark.full
 def test_a_changed_package_is_trained_again(trained: Path) -> None:
     run_workshop(trained, "gate", "04")
     path = trained / "tinytorch/core/layers.py"

@@ -132,6 +132,7 @@ def test_switching_keeps_the_venv(project: Path) -> None:
         assert Path(call_of(project, name)["venv"]).resolve() == mark.parent.resolve()
 
 
+@pytest.mark.full
 def test_a_changed_dependency_group_is_installed(project: Path) -> None:
     mark = mark_venv(project)
     need(project, '"pip"')  # which is there already, so that nothing is downloaded

@@ -57,6 +57,6 @@ ALONE = {"-n", "-s", "--pdb", "--collect-only"}  # with these, pytest is left to
 
 def tests(arguments: list[str]) -> int:
     """Run the tests of the workshop itself, two at a time, each with one thread for NumPy's products."""
-    sharing = [] if ALONE & set(arguments) else ["-n", "2", "--dist", "loadgroup"]
+    sharing = [] if ALONE & set(arguments) else ["-n", "2", "--dist", "worksteal"]
     command = [sys.executable, "-m", "pytest", *sharing, *arguments]
     return subprocess.run(command, cwd=ROOT, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"}, check=False).returncode
