@@ -83,6 +83,7 @@ def test_quick_run_reports_and_resumes_as_the_same_run(package: Path) -> None:
         assert report(package)["metrics"][name] == found["metrics"][name], name
 
 
+@pytest.mark.full
 def test_wrong_package_falls_short_even_in_a_quick_run(package: Path) -> None:
     append(package, "core/optimizers.py", "\nAdamW.step = lambda self: None\n")
     append(package, "data/datasets.py", RED_FOR_BLUE)

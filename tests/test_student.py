@@ -125,6 +125,7 @@ def test_a_changed_package_is_trained_again(trained: Path) -> None:
     assert PASSED in run_workshop(trained, "gate", "01").stdout
 
 
+@pytest.mark.full
 def test_a_milestone_that_fell_short_is_trained_again(trained: Path) -> None:
     run_workshop(trained, "gate", "04")
     short = run_workshop(trained, "milestone", "1", FAIL="1")
