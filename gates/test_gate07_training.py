@@ -547,7 +547,8 @@ def resumed(kind: type) -> list[np.ndarray]:
 
 GOOD, OLD = written(trained(1), seed=5), written(trained(2))
 ONE = parts_of(read_state(new_path(GOOD)))
-SAVE = "path = new_path(OLD); number = path.stat().st_ino; manual_seed(5); trainer = trained(1); "
+KEPT = "(new_path().parent / 'kept').hardlink_to(path)"  # so that no new file gets the number of the old one
+SAVE = f"path = new_path(OLD); {KEPT}; number = path.stat().st_ino; manual_seed(5); trainer = trained(1); "
 SAVED = SAVE + "trainer.save_checkpoint({}); start = np.frombuffer(path.read_bytes()[:2], np.uint8)"
 FAIL = "path = new_path({}); attempt(trainer_of(Unwritable()).save_checkpoint, path)"
 LOADED = "trainer = trained(2); manual_seed(7); trainer.load_checkpoint({}(new_path(GOOD)))"

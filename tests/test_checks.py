@@ -348,6 +348,14 @@ def test_what_says_nothing_is_not_rich() -> None:
     assert all(is_rich(observation(value)) for value in rich)
 
 
+def test_folders_and_numbers_of_a_message_make_no_difference() -> None:
+    here, there = (
+        ValueError(f"{folder}run.ckpt is {n} bytes too short") for folder, n in (("/tmp/a_1/", 3), ("C:\\b\\", 7))
+    )
+    assert observation(here) == observation(there) == {"raised": "ValueError", "says": "run.ckpt is # bytes too short"}
+    assert observation(ValueError("a / b, not a/b")) == {"raised": "ValueError", "says": "a / b, not b"}
+
+
 def test_last_bits_make_no_difference() -> None:
     a, b = np.array([1.0, 2.0]), np.array([1.0, 2.0 + 1e-9])
     assert alike({"test": observation(a)}, {"test": observation(b)})

@@ -161,6 +161,7 @@ def test_any_single_stub_is_named(stage: Stage) -> None:
 # Wrong code fails, and the right one is blamed
 
 
+@pytest.mark.timeout(1500)  # in full a judgement for each mistake, of which some hang until they are given up
 @each_stage
 def test_mistakes_are_caught_blamed_and_named(stage: Stage, full: bool) -> None:
     """Each, made alone in the reference, fails a test about its exercise, is blamed on that alone, and told as it is.

@@ -64,5 +64,6 @@ def _rounded(number: Any) -> float | str:
 
 
 def _without_numbers(text: str) -> str:
-    """The first line, its numbers and addresses masked: they differ between machines."""
-    return re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?", "#", text.splitlines()[0] if text else "")[:100]
+    """The first line, without folders, and with its numbers and addresses masked: they differ between machines."""
+    line = re.sub(r"[^\s'\"]*[/\\]+(?=[^\s'\"/\\])", "", text.splitlines()[0] if text else "")
+    return re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?", "#", line)[:100]

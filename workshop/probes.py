@@ -315,7 +315,7 @@ class Source:
 
     def has_made(self, number: int) -> bool:
         with self.more:
-            return self.more.wait_for(lambda: self.made >= number, patience.seconds) or patience.in_vain()
+            return self.more.wait_for(lambda: self.made >= number, patience.seconds / 3) or patience.in_vain()
 
 
 # Speed
