@@ -55,12 +55,9 @@ def failure_lines(verdict: Verdict, symbol: str) -> list[str]:
 
 def first_failure(verdict: Verdict, symbol: str) -> tuple[Test, dict[str, Any]]:
     """The test and the failure to show: one that shows a value, if there is one, since it tells most."""
-    own = [
-        (test, failure) for test in verdict.tests if test.exercise == symbol for failure in verdict.own_failures(test)
-    ]
-    return min(
-        own, key=lambda pair: ("wrong", "error").index(pair[1]["kind"]) if pair[1]["kind"] in ("wrong", "error") else 2
-    )
+    tests = [test for test in verdict.tests if test.exercise == symbol]
+    own = [(test, failure) for test in tests for failure in verdict.own_failures(test)]
+    return min(own, key=lambda pair: {"wrong": 0, "error": 1}.get(pair[1]["kind"], 2))
 
 
 def exercise_table(verdict: Verdict) -> Table:
