@@ -77,7 +77,11 @@ def after(lines: str, *values: tuple[str, Any]) -> list[Case]:
 
 def refused(*cases: tuple[Any, ...]) -> list[Case]:
     """A case for each expression: a ValueError whose message mentions what stands behind it."""
-    return [look.raises(text, ValueError, *mentions) for text, *mentions in cases]
+
+    def case(text: str, mentions: list[Any]) -> Case:
+        return look.case(lambda e: raises(ValueError, e, e.given, mentions), text)
+
+    return [case(text, mentions) for text, *mentions in cases]
 
 
 # Texts that bite: joiners, combining marks, right to left, all sorts of whitespace, NUL, a byte order mark
@@ -380,7 +384,7 @@ test_training = table(
     same("answers({})", [None]),
     same("answers({(5, 6): 3}, (0, (256,)))", [(5, 6), None]),
     ("PairCounts.most_frequent", "it is right after words have changed, also if a count fell and rose again"),
-    same(f"answers(HUG, {CHANGES})", [(117, 103), (117, 103), (98, 117), (98, 117)]),
+    same(f"answers(HUG, {CHANGES})", [(117, 103), (98, 117), (98, 117), (98, 117)]),
     same(f"answers(TIED, {UP_AND_DOWN})", [(2, 7), (2, 7), (2, 7), (3, 3), (3, 3), (3, 3), (3, 3), None]),
     same("answers({(5, 6): 3, (6, 5): 1}, (0, (6, 5)), (0, (5, 6)))", [(5, 6), (6, 5), (5, 6)]),
     ("PairCounts.most_frequent", "asking changes neither words nor counts nor places"),
@@ -430,8 +434,8 @@ test_coding = table(
     ("BPETokenizer.encode_word", "the earliest merge comes first, wherever its pair stands in the word"),
     same("BPETokenizer([(98, 99), (97, 98)]).encode_word('abcab')", [97, 256, 257]),
     same("BPETokenizer([(97, 98), (98, 99)]).encode_word('abcab')", [256, 99, 256]),
-    same(f"{CAB}.encode_word('ababca')", [258, 97]),
-    same(f"{CAB}.encode_word('cababc')", [259, 98, 97, 256]),
+    same(f"{CAB}.encode_word('cabbcca')", [99, 258, 259]),
+    same(f"{CAB}.encode_word('acab')", [97, 99, 257]),
     same(f"{LATE}.encode_word('abcdbcbc')", [259, 260]),
     same(f"{LATE}.encode_word('bcdabcd')", [98, 257, 259]),
     ("BPETokenizer.encode_word", "merges of merges; the same pair from left to right, until nothing can be merged"),
@@ -448,7 +452,7 @@ test_coding = table(
     ("BPETokenizer.encode_word", "a lone surrogate is a ValueError that shows it"),
     *refused((f"{CAB}.encode_word('ab\\ud83d')", r"\ud83d"), ("BPETokenizer().encode_word('\\udfff')", r"\udfff")),
     ("BPETokenizer.encode", "the tokens of all words, one after the other"),
-    same(f"{CAB}.encode('abc ab ca')", [258, 32, 257, 32, 259]),
+    same(f"{CAB}.encode('abbc ab ca')", [258, 32, 257, 32, 259]),
     same("BPETokenizer([(97, 32), (32, 97), (98, 44)]).encode('a a b, a')", [97, 257, 32, 98, 44, 257]),
     same(f"{EURO}.encode('🙂 €5')", [260, 32, 257, 53]),
     same(f"{CAB}.encode('')", []),
@@ -548,7 +552,7 @@ def loads(content: str, expected: list[Any], kind: Callable[[Path], Any] = Path)
             exactly(tokenizer.merges, expected, "its merges")
             equal(len(tokenizer.pieces), 256 + len(expected), "how many pieces it has")
 
-    return look.case(check, f"{CAB}, then load a file with {content}".partition(",")[0])
+    return look.case(check, CAB)
 
 
 def damaged(content: str | bytes) -> Case:
@@ -642,7 +646,7 @@ test_systems = table(
     *(same(f"embedding_and_attention_bytes({arguments})", expected) for arguments, expected in COSTS.items()),
     ("pair_lookups", "all pairs of each round, in which one of them is merged, and of a last one without a merge"),
     *each(
-        {"pair_lookups(4, 2)": 6, "pair_lookups(10, 4)": 42, "pair_lookups(7, 7)": 6, "pair_lookups(1000, 300)": 454849}
+        {"pair_lookups(4, 2)": 6, "pair_lookups(10, 4)": 42, "pair_lookups(7, 7)": 6, "pair_lookups(1000, 300)": 454949}
     ),
     ("pair_lookups", "if a single token is left there is no pair to look at any more"),
     *each({"pair_lookups(4, 1)": 6, "pair_lookups(100, 1)": 4950, "pair_lookups(2, 1)": 1, "pair_lookups(1, 1)": 0}),
