@@ -47,10 +47,22 @@ class GELUBackward(Function):
         x = self.inputs[0].data
         if self.approximate == "none":
             return grad_output * (normal_cdf(x) + x * np.exp(-x * x / 2) / float(np.sqrt(2 * np.pi)))
-        scale = float(np.sqrt(2 / np.pi))
-        tanh = np.tanh(scale * (x + 0.044715 * x * x * x))
-        slope = scale * (1 + 3 * 0.044715 * x * x)
-        return grad_output * ((1 + tanh) / 2 + x * (1 - tanh * tanh) / 2 * slope)
+        root = float(np.sqrt(2 / np.pi))
+        tanh = x * x  # written over in place: a step of a GPT spends a tenth of its time here
+        inner_slope = tanh * (3 * 0.044715 * root)
+        inner_slope += root
+        inner_slope *= x  # x du/dx
+        tanh *= 0.044715 * root
+        tanh += root
+        tanh *= x
+        np.tanh(tanh, out=tanh)
+        slope = (1 - tanh) * inner_slope
+        slope += 1
+        tanh += 1
+        slope *= tanh  # twice the derivative: (1 + tanh u) (1 + x (1 - tanh u) du/dx)
+        slope *= 0.5
+        slope *= grad_output
+        return slope
 
 
 class SoftmaxBackward(Function):
