@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import json
 import os
 import re
 import subprocess
@@ -12,10 +13,12 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from lesson_rules import NEW_FORM, RULES, Lesson
 
 from workshop import WorkshopError
 from workshop.course import Stage, load_course
 from workshop.lesson import Section, parse_lesson, read_lesson
+from workshop.stub import find
 
 MAP = load_course(ROOT)
 SOLUTIONS = ROOT / "solutions"
@@ -28,7 +31,9 @@ def lesson(stage: Stage) -> Section:
     return read_lesson(ROOT / stage.lesson)
 
 
-def run_python(*arguments: str, cwd: Path = ROOT, script: str = "") -> subprocess.CompletedProcess[str]:
+def run_python(
+    *arguments: str, cwd: Path = ROOT, script: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
     """A Python process, with `script` as its input."""
     return subprocess.run(
         [sys.executable, *arguments],
@@ -36,18 +41,75 @@ def run_python(*arguments: str, cwd: Path = ROOT, script: str = "") -> subproces
         cwd=cwd,
         capture_output=True,
         encoding="utf-8",
-        env=os.environ | {"PYTHONUTF8": "1"},
+        env=os.environ | {"PYTHONUTF8": "1"} | environment,
         check=False,
     )
 
 
-@each_stage
-def test_length_and_order(stage: Stage) -> None:
+def held_against(stage: Stage) -> Lesson:
+    """The stage's lesson with what the rules need to know beside it."""
+    bodies = {}
+    for exercise in stage.exercises:
+        source = (SOLUTIONS / exercise.path).read_text(encoding="utf-8")
+        span = find(source, exercise.symbol, exercise.path)
+        bodies[exercise.symbol] = "\n".join(source.splitlines()[span.body : span.end])
+    at = MAP.stages.index(stage)
+    neighbours = [MAP.stages[i].slug for i in (at - 1, at + 1) if 0 <= i < len(MAP.stages)]
     text = (ROOT / stage.lesson).read_text(encoding="utf-8")
+    return Lesson(text, stage, ROOT / stage.folder, bodies, tuple(neighbours))
+
+
+@each_stage
+def test_the_form_of_a_lesson(stage: Stage) -> None:
+    text = (ROOT / stage.lesson).read_text(encoding="utf-8")
+    if stage.number >= NEW_FORM:
+        assert [said for rule in RULES for said in rule(held_against(stage))] == []
+        return
     assert 150 <= len(text.splitlines()) <= 400
     assert stage.question in " ".join(text.split()), "the stage's question stands in its lesson as in the map"
     sections = lesson(stage).titles(2)
     assert sections[-1].startswith("Summary") and len(sections) >= 6, sections
+
+
+DRAW = """
+import json, runpy, sys
+from workshop import svg
+drawn = {}
+svg.Drawing.save = lambda self, path: drawn.update({path.name: self.svg()})
+runpy.run_path(sys.argv[1], run_name="__main__")
+print(json.dumps(drawn))
+"""
+
+
+def drawn_by(script: Path) -> dict[str, str]:
+    """What a pictures.py draws: the name of each file and its text."""
+    done = run_python("-c", DRAW, str(script))
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def committed(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.svg")}
+
+
+@each_stage
+def test_pictures_are_drawn_by_their_script(stage: Stage) -> None:
+    """Every drawing of a lesson is what `pictures.py` beside it draws now."""
+    script = ROOT / stage.folder / "pictures.py"
+    assert committed(script.parent) == (drawn_by(script) if script.exists() else {}), f"run: python {script}"
+
+
+def test_a_picture_that_nobody_draws_is_noticed(tmp_path: Path) -> None:
+    script = tmp_path / "pictures.py"
+    script.write_text(
+        "from pathlib import Path\nfrom workshop.svg import Drawing\n"
+        "Drawing(9, 9, 'a dot').save(Path(__file__).parent / 'dot.svg')\n",
+        encoding="utf-8",
+    )
+    done = run_python(str(script), cwd=tmp_path, PYTHONPATH=str(ROOT))
+    assert done.stdout == "wrote dot.svg\n" and committed(tmp_path) == drawn_by(script) != {}, done.stderr
+    (tmp_path / "other.svg").write_text("<svg/>", encoding="utf-8")
+    assert committed(tmp_path) != drawn_by(script)
 
 
 @each_stage
@@ -67,8 +129,6 @@ def test_plain_words(stage: Stage) -> None:
 @each_stage
 def test_no_solution_code(stage: Stage) -> None:
     """No line of an exercise's body, long enough to be telling, stands in the lesson's code."""
-    from workshop.stub import find
-
     code = "\n".join(block.text for block in lesson(stage).code())
     for exercise in stage.exercises:
         source = (SOLUTIONS / exercise.path).read_text(encoding="utf-8")

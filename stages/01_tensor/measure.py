@@ -6,11 +6,12 @@ tox -e measure01
 import sys
 from pathlib import Path
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from workshop.measuring import measure, peak_bytes, save_plot, seconds  # puts the package to measure on the path
+from workshop.measuring import measure, peak_bytes, save_plot, seconds  # first: sets the threads of BLAS, and the path
+
+import numpy as np
+
 from tinytorch import Tensor
 from tinytorch.systems.tensor import broadcast_bytes, cache_lines, kept_bytes, matmul_flops
 

@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from workshop.measuring import measure, peak_bytes, save_plot, seconds  # puts the package to measure on the path
+from workshop.measuring import measure, peak_bytes, save_plot, seconds  # first: sets the threads of BLAS, and the path
+
+import numpy as np
+
 from tinytorch import GELU, ReLU, Sigmoid, Softmax, Tanh, Tensor
 from tinytorch.systems.activations import (
     dead_units,

@@ -9,11 +9,12 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
+from workshop.measuring import measure, save_plot, seconds  # first: sets the threads of BLAS, and the path
+
+import numpy as np
+
 from tinytorch import Dropout, Linear, Sequential, Tensor, he_normal, manual_seed, xavier_uniform
 from tinytorch.systems.layers import activation_bytes, ensemble_moments, model_bytes, signal_after
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
+from workshop.measuring import measure, save_plot, seconds  # first: sets the threads of BLAS, and the path
+
+import numpy as np
+
 from tinytorch import BinaryCrossEntropyLoss, CrossEntropyLoss, MSELoss, Tensor, log_softmax, plug_in
 from tinytorch.systems.losses import entropy, kl_divergence, loss_bytes
 

@@ -4,21 +4,18 @@ tox -e measure05
 """
 
 import gc
-import os
 import sys
 import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
-# Before NumPy is there: threads that wait for each other blur the figures.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from workshop.measuring import measure, save_plot, seconds  # first: sets the threads of BLAS, and the path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 from tinytorch import Linear, Tanh, Tensor, checkpoint, no_grad
 from tinytorch.systems.autograd import best_segment, count_paths, graph_bytes, in_halves, in_segments, nested_calls
 

@@ -12,11 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
+from workshop.measuring import measure, save_plot, seconds  # first: sets the threads of BLAS, and the path
+
+import numpy as np
+
 from tinytorch import CIFAR10, MNIST, Compose, DataLoader, Dataset, ImageDataset, RandomCrop, RandomHorizontalFlip
 from tinytorch.data.datasets import normalise
 from tinytorch.data.download import fetch

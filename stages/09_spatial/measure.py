@@ -3,19 +3,17 @@
 tox -e measure09
 """
 
-import os
 import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the threads that work on blocks would be in each other's way
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from workshop.measuring import measure, save_plot, seconds  # first: sets the threads of BLAS, and the path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from workshop.measuring import measure, save_plot, seconds  # puts the package to measure on the path
 from tinytorch import BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, ReLU, Tensor, conv2d_naive, manual_seed
 from tinytorch.core import blocks
 from tinytorch.systems.spatial import (
