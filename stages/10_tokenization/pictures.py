@@ -27,8 +27,8 @@ def merges() -> None:
         900,
         330,
         "Three merges of byte-pair encoding",
-        "The words hug, space pug, space pun and space hug as bytes, and after each of three merges: u g becomes one token, "
-        "then space p, then h ug.",
+        "The words hug, space pug, space pun and space hug as bytes, and after each of three merges: u g becomes one "
+        "token, then space p, then h ug.",
     )
     picture.text(20, 28, "vocabulary", 13, "start", "dark grey")
     picture.text(190, 28, "words, each in a frame; ␣ is the space", 13, "start", "dark grey")
@@ -56,11 +56,11 @@ def way() -> None:
         900,
         360,
         "From text to tokens and back",
-        "A text is cut into words, each word becomes bytes in UTF-8, merges turn bytes into tokens, and each token picks a "
-        "row of the embedding. Decoding joins the bytes of all tokens and reads them as UTF-8.",
+        "A text is cut into words, each word becomes bytes in UTF-8, merges turn bytes into tokens, and each token "
+        "picks a row of the embedding. Decoding joins the bytes of all tokens and reads them as UTF-8.",
     )
     rows = [
-        ("text", [("the café", 352)], "white"),
+        ("text", [("the café", 356)], "white"),
         ("words", [("the", 132), ("␣café", 220)], "grey"),
         ("bytes", [(each, 36) for each in ("116", "104", "101", "32", "99", "97", "102", "195", "169")], "white"),
         ("tokens", [("th 260", 76), ("e", 36), ("␣c 264", 76), ("a", 36), ("f", 36), ("é 256", 76)], "blue"),
@@ -78,7 +78,7 @@ def way() -> None:
     picture.arrow((430, 262), (430, 296))
     picture.box(330, 296, 200, 44, "a row of the embedding\neach: stage 11", "green", 12)
     picture.line((612, 240), (690, 240), ink="dark orange")
-    picture.arrow((690, 240), (690, 42), (608, 42), ink="dark orange")
+    picture.arrow((690, 240), (690, 42), (610, 42), ink="dark orange")
     picture.text(
         704, 132, "decode:\nthe bytes of all tokens,\njoined, then read as\nUTF-8 at once", 13, "start", "dark orange"
     )
