@@ -113,9 +113,9 @@ class Tanh(Activation):
 
 
 def in_pieces(formula: Callable[..., np.ndarray], *arrays: np.ndarray, size: int = 32768) -> np.ndarray:
-    """`formula(*arrays)`, element by element, for `size` elements at a time: what it computes on the way stays in the cache.
+    """`formula(*arrays)`, for `size` elements at a time: what it computes on the way stays in the cache.
 
-    The arrays are of one shape; the result has it too, and the dtype of the first.
+    The arrays are of one shape, and the formula treats each element alike. The result has the first's shape and dtype.
     """
     if arrays[0].size <= size:
         return np.asarray(formula(*arrays), arrays[0].dtype)
