@@ -33,9 +33,10 @@ def digits(value: Any) -> list[float]:
 
 
 def exactly(got: Any, expected: Any, what: str) -> None:
-    """The same value, of the same kind: a list, a tuple, a text, a dict."""
+    """The same number, or the same value of the same kind: a list, a tuple, a text, a dict."""
     count.checks += 1
-    if not isinstance(got, type(expected)) or got != expected:
+    kind = (int, float, np.number) if isinstance(expected, (int, float)) else type(expected)
+    if not isinstance(got, kind) or got != expected:
         known = isinstance(got, (str, dict, set, tuple, list, bytes, int, float))
         seen = observation(np.array(digits(got))) | {"dtype": type(got).__name__} if known else got
         came = NOTHING if got is None else f"{got!r:.220}"
@@ -223,23 +224,30 @@ def state(pairs: PairCounts) -> tuple[Any, ...]:
     return list(pairs.words), counts, {pair: set(places) for pair, places in pairs.where.items() if places}
 
 
-def merged(words: Any, merges: Any) -> tuple[Any, ...]:
-    """The state of PairCounts(words) after some merges, of which the first makes token 256."""
-    pairs = PairCounts(words)
-    for new, pair in enumerate(merges, 256):
-        pairs.merge(pair, new)
-    return state(pairs)
-
-
 def becomes(words: dict[Any, int], merges: list[Any], *expected: tuple[int, ...]) -> Case:
-    """A case: after these merges the words are those, and so are the counts and places."""
+    """A case: after these merges, of which the first makes token 256, words, counts and places are those."""
     counts, where = Counter(), defaultdict(set)
     for place, (word, times) in enumerate(zip(expected, words.values())):
         for pair in zip(word, word[1:]):
             counts[pair] += times
             where[pair].add(place)
-    right = (list(expected), dict(counts), dict(where))
-    return same(f"merged({words}, {merges})", right, "words, counts and where, after PairCounts.merge of each,")
+
+    def check(e: Expression) -> None:
+        pairs = e()
+        for new, pair in enumerate(merges, 256):
+            pairs.merge(pair, new)
+        count.given += f", then merge of {', '.join(map(str, merges))}"
+        found, found_counts, found_places = state(pairs)
+        exactly(found, list(expected), "words")
+        exactly(*differing(found_counts, counts), "counts, where they differ,")
+        exactly(*differing(found_places, where), "places, where they differ,")
+
+    return look.case(check, f"PairCounts({words})")
+
+
+def differing(got: dict[Any, Any], right: dict[Any, Any]) -> tuple[dict[Any, Any], dict[Any, Any]]:
+    """What is not the same in two dicts, or not in both."""
+    return tuple({k: v for k, v in some.items() if got.get(k) != right.get(k)} for some in (got, right))
 
 
 class Watched(list):
@@ -406,9 +414,11 @@ class Asked(BPETokenizer):
 
     def encode_word(self, word: str) -> list[int]:
         self.asked += (word,)
-        return [len(word), 300 + len(self.asked)]
+        return [len(word), ord(word[-2]), 256 + ord(word[-1])]
 
 
+BE, OR, TO, DO = ([3, ord(word[0]), 256 + ord(word[1])] for word in ("be", "or", "to", "do"))
+TO_BE_OR_TO_DO_TO = [2, *TO[1:], *BE, *OR, *TO, *DO, *TO]
 ENCODE = "tokenizer = Asked(); tokens = tokenizer.encode('to be or to do to')"
 AGAIN = ENCODE + "; more = tokenizer.encode(' be to to')"
 TAINT = "tokenizer = Asked(); tokenizer.encode('to').append(9); tokenizer.encode('to be')[0] = 9"
@@ -434,12 +444,11 @@ test_coding = table(
     coded("BPETokenizer([(97, 32), (32, 97), (98, 44)]).encode('a a b, a')", [97, 257, 32, 98, 44, 257]),
     coded(f"{EURO}.encode('🙂 €5')", [260, 32, 257, 53]), coded(f"{CAB}.encode('')", []),
     ("BPETokenizer.encode", "each different word is worked out once, also for the next text"),
-    *after(ENCODE, ("tokenizer.asked", ("to", " be", " or", " to", " do"))),
-    *after(ENCODE, ("tokens", [2, 301, 3, 302, 3, 303, 3, 304, 3, 305, 3, 304])),
-    *after(AGAIN, ("tokenizer.asked", ("to", " be", " or", " to", " do")), ("more", [3, 302, 3, 304, 3, 304])),
+    *after(ENCODE, ("sorted(tokenizer.asked)", [" be", " do", " or", " to", "to"]), ("tokens", TO_BE_OR_TO_DO_TO)),
+    *after(AGAIN, ("sorted(tokenizer.asked)", [" be", " do", " or", " to", "to"]), ("more", [*BE, *TO, *TO])),
     *after(AGAIN, ("sorted(tokenizer.known)", [" be", " do", " or", " to", "to"])),
     ("BPETokenizer.encode", "who changes the result, or the merges, gets no other tokens of the next text"),
-    *after(TAINT, ("tokenizer.encode('to be to')", [2, 301, 3, 302, 3, 303])),
+    *after(TAINT, ("tokenizer.encode('to be to')", [2, *TO[1:], *BE, *TO])),
     *after(ANEW, ("tokenizer.encode('ab ba')", [97, 98, 32, 256])),
     ("BPETokenizer.encode", "a lone surrogate is a ValueError that shows it"),
     *refused(("BPETokenizer().encode('ab \\ud83d')", r"\ud83d"), (f"{CAB}.encode('\\udc00ab')", r"\udc00")),
