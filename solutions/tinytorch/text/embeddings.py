@@ -45,7 +45,8 @@ def token_indices(indices: Any, vocab_size: int) -> np.ndarray:
 def sum_rows(indices: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
     """A new array (count, width): row i is the sum of all `rows` whose index is i, zeros where there is none.
 
-    For 8,192 rows of 64 float32 numbers it is at least 1.5 times as fast as `np.add.at(table, indices, rows)` is.
+    Neither by `np.add.at` nor by a loop over single rows, which both take several times as long: the number of NumPy
+    operations may grow with `count`, by two or three for each row of the result, but not with n.
 
     Args:
         indices: (n,) integers from 0 to count - 1, in any order; n may be 0.
@@ -58,8 +59,7 @@ def sum_rows(indices: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
     ordered = indices[order]
     starts = np.flatnonzero(np.diff(ordered, prepend=-1))  # where the rows of a new index begin
     table = np.zeros((count, rows.shape[1]), rows.dtype)
-    if len(starts):
-        table[ordered[starts]] = np.add.reduceat(rows[order], starts, axis=0)
+    table[ordered[starts]] = np.add.reduceat(rows[order], starts, axis=0)
     return table
 
 
