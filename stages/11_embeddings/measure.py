@@ -214,12 +214,22 @@ def plot(times: Times, before: np.ndarray, after: np.ndarray) -> None:
     image = waves.imshow(create_sinusoidal_embeddings(64, 64), cmap="RdBu", aspect="auto", vmin=-1, vmax=1)
     waves.set(title="sinusoidal vectors", xlabel="column", ylabel="position")
     figure.colorbar(image, ax=waves)
-    colours = dict.fromkeys(NAMES, "tab:blue") | dict.fromkeys(VERBS, "tab:red") | dict.fromkeys(THINGS, "tab:green")
-    for i, word in enumerate(VOCABULARY):
-        colour = colours.get(word, "black")
-        words.plot(*before[i], "o", color=colour, alpha=0.25)
-        words.plot(*after[i], "o", color=colour)
-        words.annotate(word, after[i], xytext=(4, 4 + 9 * (i % 3)), textcoords="offset points", color=colour)
+    for group, colour in (
+        (NAMES, "tab:blue"),
+        (VERBS, "tab:red"),
+        (THINGS, "tab:green"),
+        (["the"], "k"),
+        (['"."'], "k"),
+    ):
+        rows = [VOCABULARY.index(word.strip('"')) for word in group]
+        words.plot(*before[rows].T, "o", color=colour, alpha=0.25)
+        words.plot(*after[rows].T, "o", color=colour)
+        x, y = after[rows].mean(axis=0)
+        left = x > 0  # where the words stand beside their points
+        words.text(
+            x + (-0.3 if left else 0.3), y, "\n".join(group), color=colour, ha="right" if left else "left", va="center"
+        )
+    words.margins(0.15)
     words.set(title="words before training (pale) and after")
     save_plot(figure, __file__)
 
