@@ -185,8 +185,6 @@ class PositionalEncoding(Layer):
             raise ValueError(f"PositionalEncoding: expected (…, n, {self.embed_dim}), got {x.shape}")
         end = start + x.shape[-2]
         if start < 0 or end > self.max_seq_len:
-            raise ValueError(
-                f"PositionalEncoding: expected positions below max_seq_len {self.max_seq_len}, "
-                f"got {x.shape[-2]} from {start} on, up to, not including, {end}"
-            )
+            got = f"{end}: {x.shape[-2]} from {start} on"
+            raise ValueError(f"PositionalEncoding: expected at most {self.max_seq_len} positions, got {got}")
         return x + self.positions[start:end]
