@@ -319,7 +319,7 @@ test_positions = table(
     look.raises("encode(P)(x)", ValueError, 5, 1, x=numbers(2, 5, 4), P=P74[:1]),
     look.raises("encode(P)(x)", ValueError, 31, 7, x=numbers(31, 4), P=P74),
     *(overlong(f"x, {start}", start + n, 7, n=n) for start, n in ((5, 3), (7, 1), (31, 2), (8, 0))),
-    *(overlong(f"x, {start}", n=n) for start, n in ((-1, 3), (-3, 2), (-7, 7))),
+    *(overlong(f"x, {start}", n=n) for start, n in ((-1, 1), (-1, 3), (-3, 2), (-7, 7))),
     ("PositionalEncoding.forward", "what is no (…, n, embed_dim) is refused, with its shape"),
     *(misfit(*shape) for shape in ((2, 3, 5), (2, 3, 1), (4,), (), (4, 3))),
     ("PositionalEncoding.forward", "gradients reach x, and each row of a learned table that was added"),
