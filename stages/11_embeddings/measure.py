@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from workshop.measuring import measure, medians, save_plot  # first: sets the threads of BLAS, and the path
+from workshop.measuring import measure, save_plot, seconds  # first: sets the threads of BLAS, and the path
 
 import numpy as np
 
@@ -52,7 +52,7 @@ def lookup() -> Times:
         one_hot = np.zeros((2048, vocab_size), np.float32)
         one_hot[np.arange(2048), tokens] = 1
         product = lambda a=one_hot, b=embedding.weight.data: a @ b
-        fast, slow = (each * 1e3 for each in medians(lambda e=embedding, t=tokens: e(t), product, budget=0.5))
+        fast, slow = (seconds(action) * 1e3 for action in (lambda e=embedding, t=tokens: e(t), product))
         flops, size = lookup_savings(2048, vocab_size, 128)
         print(
             f"{vocab_size:>12,}{fast:>9.2f} ms{slow:>10.2f} ms{slow / fast:>10.0f}"
@@ -86,7 +86,7 @@ def scatter() -> None:
     for tokens, count in ((2048, 65), (4096, 65), (4096, 1024), (4096, 50_000)):
         indices, rows = batch(tokens, count), normal(tokens, 128)
         able = ways if count < 5000 else [add_at, sum_rows]  # 50,000 masks, or a matrix of 800 MB: not even tried
-        times = dict(zip(able, medians(*(lambda way=way: way(indices, rows, count) for way in able), budget=1.0)))
+        times = {way: seconds(lambda way=way: way(indices, rows, count), budget=0.3) for way in able}
         cells = (f"{times[way] * 1e3:.2f}" if way in times else "-" for way in ways)
         print(f"{tokens:>8,}{count:>13,}" + "".join(f"{cell:>18}" for cell in cells))
 
