@@ -92,7 +92,7 @@ def scatter() -> None:
 
 
 def idle() -> None:
-    print("\nRows of the table that a batch leaves without gradient, tokens drawn by Zipf's law, 128 numbers a row")
+    print("\nRows of 128 numbers that a batch leaves without gradient; tokens drawn by Zipf's law")
     print(f"{'table rows':>12}{'tokens':>10}{'expected':>11}{'counted':>11}{'share':>9}{'zeros in gradient':>19}")
     for vocab_size, tokens in ((1024, 2048), (50_257, 2048), (50_257, 16_384)):
         gradient = sum_rows(batch(tokens, vocab_size), normal(tokens, 8), vocab_size)
