@@ -69,6 +69,13 @@ def test_an_endless_loop_costs_its_own_tests_alone(hasty: None) -> None:
     assert "a loop that never ends" in told(verdict, "ReLU.forward")
 
 
+def test_who_only_calls_what_never_ends_waits_for_it(hasty: None) -> None:
+    """Training and encoding both call `merge_pair`; their tests that were not run again do not accuse them."""
+    verdict = judged(10, {"merge_pair": "while True: pass"})
+    assert said(verdict, "merge_pair") == "never ends" and verdict.wrong == {"merge_pair"}
+    assert said(verdict, "train_by_definition") == said(verdict, "BPETokenizer.encode_word") == "waits for merge_pair"
+
+
 def test_a_crash_costs_its_own_tests_alone() -> None:
     verdict = judged(2, {"Tanh.forward": "__import__('os')._exit(7)"})
     assert verdict.wrong == {"Tanh.forward"} and said(verdict, "Softmax.forward") == "passed"

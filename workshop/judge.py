@@ -107,7 +107,7 @@ class Recorder:
         self.write("begin", id=item.name)
         about = self.described(item)["exercise"]
         if about in self.endless:
-            failure = self.endless[about] | {"calls": []}
+            failure = self.endless[about]  # with its calls: one of those may be what never ends
             self.write("end", id=item.name, failures=[failure], passing=[], printed=[], seconds=0.0)
             raise pytest.skip.Exception("an exercise that never ended before is not asked again")
 
