@@ -52,17 +52,20 @@ def attention_in_blocks(Q: Tensor, K: Tensor, V: Tensor, block: int, causal: boo
         raise ValueError(f"attention_in_blocks: causal attention needs as many queries as keys, got {n} and {m}")
     matmul = get_backend().matmul
     queries = Q.data * Q.dtype.type(1 / math.sqrt(Q.shape[-1]))
-    leading = np.broadcast_shapes(Q.shape[:-2], K.shape[:-2], V.shape[:-2])
-    largest = np.full((*leading, n, 1), -np.inf, Q.dtype)
-    total, mixed = np.zeros_like(largest), np.zeros((*leading, n, V.shape[-1]), Q.dtype)
+    leading = np.broadcast_shapes(Q.shape[:-2], K.shape[:-2])
+    largest, total = np.full((*leading, n, 1), -np.inf, Q.dtype), np.zeros((*leading, n, 1), Q.dtype)
+    mixed = np.zeros((*np.broadcast_shapes(leading, V.shape[:-2]), n, V.shape[-1]), Q.dtype)
     for start in range(0, m, block):
         keys, values = K.data[..., start : start + block, :], V.data[..., start : start + block, :]
         scores = matmul(queries, keys.swapaxes(-1, -2))  # (…, n, block)
         if causal:
             scores[..., ~np.tri(*scores.shape[-2:], -start, dtype=bool)] = -np.inf
         before, largest = largest, np.maximum(largest, scores.max(axis=-1, keepdims=True))
-        scores = np.exp(scores - largest)
-        shrunk = np.exp(before - largest)  # 0 at the first block, 1 where no larger score came
-        total = total * shrunk + scores.sum(axis=-1, keepdims=True)
-        mixed = mixed * shrunk + matmul(scores, values)
-    return result_of(None, mixed / np.where(total == 0, 1, total))
+        scores -= largest
+        np.exp(scores, out=scores)
+        shrink = np.exp(before - largest)  # 0 at the first block, 1 where no larger score came
+        total = total * shrink + scores.sum(axis=-1, keepdims=True)
+        mixed *= shrink
+        mixed += matmul(scores, values)
+    mixed /= np.where(total == 0, 1, total)
+    return result_of(None, mixed)
