@@ -59,7 +59,7 @@ def attention_in_blocks(Q: Tensor, K: Tensor, V: Tensor, block: int, causal: boo
         keys, values = K.data[..., start : start + block, :], V.data[..., start : start + block, :]
         scores = matmul(queries, keys.swapaxes(-1, -2))  # (…, n, block)
         if causal:
-            scores[..., ~np.tri(*scores.shape[-2:], -start, dtype=bool)] = -np.inf
+            np.copyto(scores, -np.inf, where=~np.tri(*scores.shape[-2:], -start, dtype=bool))
         before, largest = largest, np.maximum(largest, scores.max(axis=-1, keepdims=True))
         scores -= largest
         np.exp(scores, out=scores)
