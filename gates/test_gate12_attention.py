@@ -136,6 +136,7 @@ test_probabilities = table(
     *(rows(STEEP, mask) for mask in (None, past(3), np.where(past(3), 0.5, -inf))),
     *(rows(S - far) for far in (1e4, -1e4, 800.0, -800.0)),
     rows(S, numbers(3, 4, seed=5) * 1000),
+    *(rows(S - np.array([[0.0], [far], [0.0]]), mask) for far in (1e3, -1e3) for mask in (None, SOME)),
     ("attention_probabilities", "also where the largest score of a row is one that the mask forbids"),
     *(rows(HIDDEN, mask) for mask in (BEHIND, np.where(BEHIND, 0.0, -inf))),
     rows(HIDDEN / 4, BEHIND),

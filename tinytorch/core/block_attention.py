@@ -27,7 +27,8 @@ def attention_in_blocks(Q: Tensor, K: Tensor, V: Tensor, block: int, causal: boo
     Nothing is recorded: the result requires no gradient, and has no grad_fn.
 
     Args:
-        Q: (…, n, d). K: (…, m, d). V: (…, m, v). Leading axes broadcast; integers become float32 (`floating`).
+        Q: (…, n, d). K: (…, m, d). V: (…, m, v), m at least 1. Leading axes broadcast; integers become float32
+            (`floating`).
         block: the number of keys at a time, at least 1. It need not divide m, and may be larger.
         causal: whether query i may look only at keys 0 to i; n and m must be equal then.
 
