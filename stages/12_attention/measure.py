@@ -131,7 +131,7 @@ def random_qkv(n: int, d: int, *leading: int) -> list[Tensor]:
 
 
 def memory() -> dict[str, list[float]]:
-    print("\nOne head, d = 32, float32: bytes of the probabilities, and allocated at the height of the forward pass")
+    print("\nOne head, d = 32, float32: bytes of the probabilities, and allocated at the forward pass's height")
     print(f"{'n':>6}{'probabilities':>15}{'attention':>13}{'in blocks of 64':>17}{'block_bytes':>13}{'ratio':>8}")
     found: dict[str, list[float]] = {"n": [], "attention": [], "in blocks of 64": []}
     for n in (256, 512, 1024, 2048, 4096):
