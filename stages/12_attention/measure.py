@@ -194,6 +194,7 @@ def plot(found: dict[str, list[float]], looks: np.ndarray, x: np.ndarray) -> Non
         left.loglog(found["n"], np.array(found[name]) / 1e6, "o-", label=name)
     left.set(title="Allocated at the height of a forward pass", xlabel="length n", ylabel="MB")
     left.set_xticks(found["n"], [f"{n:,}" for n in found["n"]])
+    left.set_yticks([0.3, 1, 3, 10, 30], ["0.3", "1", "3", "10", "30"])
     left.minorticks_off()
     left.legend()
     right.imshow(looks, cmap="Blues", vmin=0, vmax=1)
