@@ -148,13 +148,13 @@ def memory() -> dict[str, list[float]]:
 
 
 def arithmetic() -> None:
-    print(f"\nMultiHeadAttention(128, 4), forward, batch 4; n² outgrows the layers at n = {crossover_length(128)}")
+    print(f"\nMultiHeadAttention(128, 4), forward, one sequence; n² outgrows the layers at n = {crossover_length(128)}")
     print(f"{'n':>6}{'layers':>12}{'n² products':>14}{'n² share':>10}{'time':>12}{'of it attention':>17}")
     layer = MultiHeadAttention(128, 4)
     for n in (64, 128, 256, 512, 1024):
-        x, (Q, K, V) = random_qkv(n, 128, 4)[0], random_qkv(n, 32, 4, 4)
-        layers, squares = attention_flops(4, n, 128)
-        whole, part = medians(lambda: layer(x), lambda: scaled_dot_product_attention(Q, K, V), budget=0.5)
+        x, (Q, K, V) = random_qkv(n, 128, 1)[0], random_qkv(n, 32, 1, 4)
+        layers, squares = attention_flops(1, n, 128)
+        whole, part = medians(lambda: layer(x), lambda: scaled_dot_product_attention(Q, K, V), budget=1)
         print(
             f"{n:>6,}{layers / 1e6:>7,.0f} MFLOP{squares / 1e6:>8,.0f} MFLOP{squares / (layers + squares):>10.0%}"
             f"{whole * 1e3:>9.1f} ms{part / whole:>17.0%}"
