@@ -1,7 +1,8 @@
 """Stage 12: attention, in which each position of a sequence asks all others, and mixes what they answer.
 
-Q, K and V are (…, n, d): leading axes such as batch and head, n positions, d numbers for each. What a position may look
-at is said by a mask: of booleans, True where it may look, or of numbers that are added to the scores.
+Q, K and V (queries, keys, values) are (…, n, d): leading axes such as batch and head, n positions, d numbers for each.
+What a position may look at is said by a mask: of booleans, True where it may look, or of numbers that are added to
+the scores. The same without an n × n array is in `block_attention.py`.
 """
 
 from __future__ import annotations
@@ -17,17 +18,13 @@ from tinytorch.core.layers import Layer, Linear
 from tinytorch.core.rules import Function
 from tinytorch.core.tensor import Tensor, floating, result_of
 
-__all__ = [
-    "MultiHeadAttention",
-    "attention_in_blocks",
-    "attention_probabilities",
-    "causal_mask",
-    "scaled_dot_product_attention",
-]
+__all__ = ["MultiHeadAttention", "attention_probabilities", "causal_mask", "scaled_dot_product_attention"]
+
+SAFE = 40.0  # exp of ±40, and the sum of very many of them, is far from the ends of float32
 
 
 def causal_mask(length: int) -> np.ndarray:
-    """(length, length) booleans: position i may look at position j if j ≤ i, at itself and at the past.
+    """An array (length, length) of booleans: position i may look at position j if j ≤ i, at itself and at the past.
 
     >>> causal_mask(3).astype(int)
     array([[1, 0, 0],
@@ -38,62 +35,66 @@ def causal_mask(length: int) -> np.ndarray:
 
 
 def attention_probabilities(scores: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-    """How much each position looks at each other: the softmax of every row of `scores` under a mask.
+    """How much each query looks at each key: the softmax of every row of `scores`, under a mask.
 
     Where the mask forbids, the probability is 0; the others of a row sum to 1. A row that may look nowhere is all
-    zeros, without a NaN or a warning. Stable for scores of any size.
+    zeros: no NaN, and no warning. Scores of any finite size are fine, also where the largest of a row is one that the
+    mask forbids.
 
     Args:
-        scores: (…, n, m) floats, which may be overwritten. The result is of their shape and dtype.
-        mask: None, or an array that broadcasts to scores' shape: booleans, True where a position may look; or floats,
-            which are added to the scores, with -inf where a position may not look.
+        scores: (…, n, m) floats. The caller needs them no more: they may be overwritten. The mask may not.
+        mask: None, or an array that broadcasts to scores' shape: of booleans, True where a query may look; or of
+            floats that are added to the scores, -inf where a query may not look.
+
+    Returns:
+        An array of scores' shape and dtype.
 
     >>> attention_probabilities(np.zeros((2, 2)), np.array([[True, False], [True, True]]))
     array([[1. , 0. ],
            [0.5, 0.5]])
     """
-    bounded = scores.size > 0 and max(scores.max(), -scores.min()) < BOUND and (mask is None or mask.dtype == bool)
+    safe = scores.size > 0 and -SAFE < scores.min() and scores.max() < SAFE and (mask is None or mask.dtype == bool)
     if mask is not None:
-        np.add(scores, _added(mask, scores.dtype), out=scores)
-    if not bounded:  # the largest of each row is slow to find, and needed only where exp would leave its range
+        scores += _to_add(mask, scores.dtype)
+    if not safe:  # the largest of each row takes long to find, and is needed only where exp would leave its range
         largest = scores.max(axis=-1, keepdims=True, initial=-np.inf)
         scores -= np.where(np.isfinite(largest), largest, 0)
     np.exp(scores, out=scores)
     total = np.einsum("...ij->...i", scores)[..., None]
-    scores *= 1 / np.where(total == 0, 1, total)
+    scores *= 1 / np.where(total == 0, 1, total)  # a row that may look nowhere stays zeros
     return scores
 
 
-BOUND = 40  # exp(±40) and sums of very many of them are well within float32
-
-
-def _added(mask: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """A mask as numbers to add to scores: 0 or -inf for booleans."""
-    return np.where(mask, 0, -np.inf).astype(dtype) if mask.dtype == bool else mask
+def _to_add(mask: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """A mask as numbers to add to scores: for booleans 0 and -inf."""
+    return np.where(mask, 0, -np.inf).astype(dtype) if mask.dtype == bool else mask.astype(dtype, copy=False)
 
 
 def scaled_dot_product_attention(Q: Tensor, K: Tensor, V: Tensor, mask: Any = None) -> Tensor:
-    """softmax(Q Kᵀ / √d + mask) V: for each of n queries a mixture of m values, by how well the keys fit.
+    """softmax(Q Kᵀ / √d + mask) V: each of n queries gets a mixture of m values, by how well it fits their keys.
 
-    Through the door as "Attention", of Q, K and V, and of `mask` if it is a Tensor of floats; saved: probabilities, the
-    array (…, n, m) of `attention_probabilities`. The products are the backend's (`get_backend().matmul`).
+    Door "Attention", of Q, K and V, and of `mask` as a fourth input if it is a Tensor of floats. Saved: probabilities,
+    the array (…, n, m) that `attention_probabilities` gives. Both products are made by the backend in use,
+    `get_backend().matmul`. Q, K, V and the mask are only read.
 
     Args:
-        Q: (…, n, d). K: (…, m, d). V: (…, m, v). Leading axes broadcast.
-        mask: None, or an array or Tensor that broadcasts to (…, n, m), as `attention_probabilities` takes it.
+        Q: (…, n, d). K: (…, m, d). V: (…, m, v). Leading axes broadcast; integers become float32 (`floating`).
+        mask: None, or an array or a Tensor that broadcasts to (…, n, m), as `attention_probabilities` takes it.
 
     Returns:
-        (…, n, v), of Q's dtype.
+        (…, n, v); float64 for float64, float32 for float32.
 
     Raises:
-        ValueError: the shapes do not fit; the message names those of Q, K and V, or that of the mask.
+        ValueError: the shapes of Q, K and V do not fit together; the message names all three (`checked_inputs`). Or
+            the mask holds neither booleans nor floats, or does not broadcast to (…, n, m); the message names its dtype
+            and both shapes (`checked_mask`).
 
     >>> Q = K = Tensor([[0.0, 0.0], [0.0, 0.0]])
     >>> scaled_dot_product_attention(Q, K, Tensor([[1.0], [3.0]]))
     Tensor([[2.]
             [2.]], dtype=float32)
     """
-    Q, K, V = checked(Q, K, V)
+    Q, K, V = checked_inputs(Q, K, V)
     matmul = get_backend().matmul
     scores = matmul(Q.data * Q.dtype.type(1 / math.sqrt(Q.shape[-1])), K.data.swapaxes(-1, -2))  # (…, n, m)
     probabilities = attention_probabilities(scores, checked_mask(mask, scores.shape))
@@ -101,17 +102,22 @@ def scaled_dot_product_attention(Q: Tensor, K: Tensor, V: Tensor, mask: Any = No
     return result_of("Attention", matmul(probabilities, V.data), *inputs, probabilities=probabilities)
 
 
-def checked(Q: Tensor, K: Tensor, V: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """All three as floats, if their shapes fit; else the ValueError that attention promises."""
+def checked_inputs(Q: Tensor, K: Tensor, V: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Given: all three as floats, if their shapes fit; else the ValueError that attention promises."""
     shapes = [tensor.shape for tensor in (Q, K, V)]
-    if min(map(len, shapes)) < 2 or shapes[0][-1] != shapes[1][-1] or shapes[1][-2] != shapes[2][-2]:
+    try:
+        np.broadcast_shapes(*(shape[:-2] for shape in shapes))
+        fits = shapes[0][-1] == shapes[1][-1] and shapes[1][-2] == shapes[2][-2] and min(map(len, shapes)) > 1
+    except (ValueError, IndexError):
+        fits = False
+    if not fits:
         named = ", ".join(f"{name} {shape}" for name, shape in zip("QKV", shapes))
         raise ValueError(f"attention: expected Q (…, n, d), K (…, m, d) and V (…, m, v), got {named}")
     return floating(Q), floating(K), floating(V)
 
 
 def checked_mask(mask: Any, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The mask's array, if it broadcasts to `shape`; else a ValueError that names both."""
+    """Given: the mask's array, if it holds booleans or floats and broadcasts to `shape`; else a ValueError."""
     if mask is None:
         return None
     array = mask.data if isinstance(mask, Tensor) else np.asarray(mask)
@@ -120,35 +126,37 @@ def checked_mask(mask: Any, shape: tuple[int, ...]) -> np.ndarray | None:
     except ValueError:
         fits = False
     if not fits or array.dtype.kind not in "bf":
-        raise ValueError(
-            f"attention: expected a mask of booleans or floats for {shape}, got {array.dtype} {array.shape}"
-        )
+        expected = f"expected a mask of booleans or floats that broadcasts to {shape}"
+        raise ValueError(f"attention: {expected}, got {array.dtype} {array.shape}")
     return array
 
 
 class AttentionBackward(Function):
-    """The rule of "Attention". P are the saved probabilities, G is grad_output."""
+    """The rule of "Attention": `self.inputs` are Q, K, V and sometimes the mask, `self.probabilities` was saved."""
 
     probabilities: np.ndarray
 
     def backward(self, grad_output: np.ndarray) -> Any:
-        """The gradients of Q, K and V, and of the mask where it is an input, in that order.
+        """The gradients of Q, K and V, and of the mask where it is an input: a tuple in that order.
 
-        Leading axes may be left unsummed where an input was broadcast: the engine undoes it.
+        `grad_output` is (…, n, v), the gradient of the result; it, the inputs and the probabilities are only read.
+        The gradient of the scores is that of a softmax; where the probability is 0 it is 0. A mask was added to the
+        scores after the division by √d, so its gradient is theirs. All products are made by the backend in use. An
+        input that was broadcast may get its gradient with the leading axes of the result: the engine sums over them.
         """
         Q, K, V = (tensor.data for tensor in self.inputs[:3])
         scale, matmul = Q.dtype.type(1 / math.sqrt(Q.shape[-1])), get_backend().matmul
-        d_scores = matmul(grad_output, V.swapaxes(-1, -2))  # of the probabilities, (…, n, m)
+        d_scores = matmul(grad_output, V.swapaxes(-1, -2))  # so far of the probabilities, (…, n, m)
         d_scores -= np.einsum("...ij,...ij->...i", d_scores, self.probabilities)[..., None]
         d_scores *= self.probabilities
-        d_Q = matmul(d_scores, K) * scale
-        d_K = matmul(d_scores.swapaxes(-1, -2), Q) * scale
-        d_V = matmul(self.probabilities.swapaxes(-1, -2), grad_output)
+        d_Q = matmul(d_scores, K) * scale  # (…, n, d)
+        d_K = matmul(d_scores.swapaxes(-1, -2), Q) * scale  # (…, m, d)
+        d_V = matmul(self.probabilities.swapaxes(-1, -2), grad_output)  # (…, m, v)
         return (d_Q, d_K, d_V, d_scores)[: len(self.inputs)]
 
 
 class MultiHeadAttention(Layer):
-    """Several attentions beside each other, each over a part of the features, and a layer that mixes what they found.
+    """Several attentions side by side, each over its own part of the features, and a layer that mixes what they found.
 
     Args:
         embed_dim: features of a position, a multiple of num_heads.
@@ -157,6 +165,10 @@ class MultiHeadAttention(Layer):
 
     Attributes:
         query, key, value, out: Linear(embed_dim, embed_dim, bias).
+        embed_dim, num_heads, head_dim: whole numbers.
+
+    Raises:
+        ValueError: embed_dim is no multiple of num_heads, or one of them is below 1.
     """
 
     def __init__(self, embed_dim: int, num_heads: int, bias: bool = True) -> None:
@@ -164,30 +176,41 @@ class MultiHeadAttention(Layer):
         self.num_heads = whole_number("MultiHeadAttention", "num_heads", num_heads, 1)
         if embed_dim % num_heads:
             raise ValueError(f"MultiHeadAttention: embed_dim {embed_dim} is no multiple of num_heads {num_heads}")
+        self.head_dim = self.embed_dim // self.num_heads
         self.query, self.key, self.value, self.out = (Linear(embed_dim, embed_dim, bias=bias) for _ in range(4))
 
     def split_heads(self, x: Tensor) -> Tensor:
-        """(…, n, embed_dim) -> (…, num_heads, n, head_dim): head h gets features h · head_dim to (h + 1) · head_dim - 1.
+        """(…, n, embed_dim) -> (…, num_heads, n, head_dim), made of tensor operations.
 
-        Made of tensor operations.
+        Head h gets features h · head_dim to (h + 1) · head_dim - 1 of every position.
+
+        >>> MultiHeadAttention(4, 2).split_heads(Tensor([[0, 1, 2, 3], [4, 5, 6, 7]])).data.tolist()
+        [[[0, 1], [4, 5]], [[2, 3], [6, 7]]]
         """
-        *leading, n, features = x.shape
-        return x.reshape(*leading, n, self.num_heads, features // self.num_heads).transpose(-3, -2)
+        *leading, n, _ = x.shape
+        return x.reshape(*leading, n, self.num_heads, self.head_dim).transpose(-3, -2)
 
     def merge_heads(self, x: Tensor) -> Tensor:
-        """(…, num_heads, n, head_dim) -> (…, n, embed_dim): what `split_heads` did, undone."""
-        *leading, heads, n, head_dim = x.shape
-        return x.transpose(-3, -2).reshape(*leading, n, heads * head_dim)
+        """(…, num_heads, n, head_dim) -> (…, n, embed_dim): what `split_heads` did, undone, by tensor operations.
+
+        >>> MultiHeadAttention(4, 2).merge_heads(Tensor([[[0, 1], [4, 5]], [[2, 3], [6, 7]]])).data.tolist()
+        [[0, 1, 2, 3], [4, 5, 6, 7]]
+        """
+        *leading, _, n, _ = x.shape
+        return x.transpose(-3, -2).reshape(*leading, n, self.embed_dim)
 
     def forward(self, x: Tensor, mask: Any = None, cache: Any = None, layer_idx: int = 0) -> Tensor:
         """(…, n, embed_dim) -> (…, n, embed_dim): each position asks all positions of the same sequence.
 
-        `query`, `key` and `value` are applied to x, the results split into heads, attention taken with `mask`, the heads
-        merged, and `out` applied. Gradients reach x and the parameters of all four layers.
+        `query`, `key` and `value` are applied to x, their results split into heads, attention is taken under `mask`,
+        the heads are merged, and `out` is applied. Gradients reach x, a mask that is a Tensor of floats, and the
+        parameters of all four layers.
 
         Args:
             mask: None, or as in `scaled_dot_product_attention`, for scores (…, num_heads, n, n).
-            cache: None; from stage 14 on, an object whose `attend(layer_idx, Q, K, V)` takes the place of attention.
+            cache: None; from stage 14 on, an object that remembers earlier positions. What its
+                `cache.attend(layer_idx, Q, K, V)` returns, of the shape of Q, takes the place of attention then: Q, K
+                and V are split into heads, and `mask` is not looked at.
             layer_idx: which of a model's layers this is; only a cache asks.
 
         Raises:
@@ -201,47 +224,3 @@ class MultiHeadAttention(Layer):
         else:
             mixed = cache.attend(layer_idx, Q, K, V)
         return self.out(self.merge_heads(mixed))
-
-
-def attention_in_blocks(Q: Tensor, K: Tensor, V: Tensor, block: int, causal: bool = False) -> Tensor:
-    """The same as `scaled_dot_product_attention`, without ever holding all n · m scores: `block` keys at a time.
-
-    For each query three things are kept while the blocks of keys go by: the largest score so far, the sum of
-    exponentials relative to it, and the mixture of values so far. Where a block brings a larger score, what was
-    summed before is scaled down. The memory that it needs grows with n · block, not with n · m.
-
-    Nothing is recorded: the result requires no gradient.
-
-    Args:
-        Q: (…, n, d). K: (…, m, d). V: (…, m, v).
-        block: the number of keys at a time, at least 1; it need not divide m.
-        causal: whether query i may look at keys 0 to i only; n and m are equal then.
-
-    Raises:
-        ValueError: block is below 1, the shapes do not fit, or n and m differ where `causal` is asked for.
-
-    Source: Milakov and Gimelshein 2018, arXiv:1805.02867; Dao et al. 2022, arXiv:2205.14135.
-    """
-    whole_number("attention_in_blocks", "block", block, 1)
-    Q, K, V = checked(Q, K, V)
-    n, m = Q.shape[-2], K.shape[-2]
-    if causal and n != m:
-        raise ValueError(f"attention_in_blocks: causal attention needs as many queries as keys, got {n} and {m}")
-    queries = Q.data * Q.dtype.type(1 / math.sqrt(Q.shape[-1]))
-    leading = np.broadcast_shapes(Q.shape[:-2], K.shape[:-2], V.shape[:-2])
-    largest = np.full((*leading, n, 1), -np.inf, Q.dtype)
-    total, mixed = np.zeros_like(largest), np.zeros((*leading, n, V.shape[-1]), Q.dtype)
-    for start in range(0, m, block):
-        keys, values = K.data[..., start : start + block, :], V.data[..., start : start + block, :]
-        scores = queries @ keys.swapaxes(-1, -2)  # (…, n, block)
-        if causal:
-            later = np.arange(n)[:, None] < np.arange(start, start + keys.shape[-2])
-            scores[..., later] = -np.inf
-        new = np.maximum(largest, scores.max(axis=-1, keepdims=True))
-        kept = np.exp(largest - new)  # what was summed so far shrinks by this
-        scores -= new
-        weights = np.exp(scores, out=scores)
-        total = total * kept + weights.sum(axis=-1, keepdims=True)
-        mixed = mixed * kept + weights @ values
-        largest = new
-    return result_of(None, mixed / total)
