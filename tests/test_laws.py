@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from warm import run_python
 
 from workshop.author.mistakes import scratch_package
 from workshop.author.package import NAMES, assemble, reference
@@ -104,7 +104,7 @@ def test_only_the_judge_imports_the_package() -> None:
 def in_package(numbers: set[int], code: str) -> str:
     """What `code` prints with these stages of the reference, and no others."""
     with scratch_package(assemble(load_course(ROOT), SOURCE, numbers, ())) as folder:
-        done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+        done = run_python("-c", code, cwd=folder)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

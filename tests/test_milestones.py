@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from warm import run_python
 
 from workshop import ROOT
 from workshop.author.package import assemble, reference
@@ -116,9 +117,7 @@ def command(package: Path, name: str, *arguments: str) -> list[str]:
 
 
 def run(package: Path, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(package, name, *arguments), env=environment(package), capture_output=True, encoding="utf-8", timeout=120
-    )
+    return run_python(*command(package, name, *arguments)[1:], cwd=ROOT, environment=environment(package))
 
 
 def report(package: Path) -> dict[str, Any]:
@@ -378,8 +377,6 @@ def test_started_by_hand_it_takes_the_package_of_the_checkout(tmp_path: Path) ->
 
 def test_workshop_starts_a_milestone_with_arguments(tmp_path: Path) -> None:
     arguments = ["milestone", "milestone1", "--package", "solutions", "--", "--quick", "--out", str(tmp_path)]
-    done = subprocess.run(
-        [sys.executable, "-m", "workshop", *arguments], cwd=ROOT, capture_output=True, encoding="utf-8"
-    )
+    done = run_python("-m", "workshop", *arguments, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "report.json").exists()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 from conftest import ROOT, run_git, run_workshop
+from warm import run_python
 
 from workshop.course import Course, Stage
 from workshop.stub import make_stub
@@ -72,6 +74,7 @@ def trained(clone: Clone, course: Course) -> Path:
 MILESTONE = """
 import json, os, sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 out = Path("runs/m1_perceptron")
 out.mkdir(parents=True, exist_ok=True)
@@ -347,13 +350,10 @@ def test_a_wrong_command(first: Path, arguments: list[str]) -> None:
 
 def test_names_of_later_stages_say_when_they_come(clone: Clone, course: Course) -> None:
     """Law 2, and what is there is found without being imported by hand."""
-    import subprocess
-    import sys
-
     folder = clone("stage-02")
 
-    def python(code: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    def python(code: str) -> CompletedProcess[str]:
+        return run_python("-c", code, cwd=folder)
 
     later = python("from tinytorch import Trainer")
     assert later.returncode == 1 and later.stderr.strip().splitlines()[-1] == "ImportError: Trainer arrives in stage 07"

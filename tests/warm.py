@@ -19,6 +19,7 @@ import threading
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 LOADED = (
@@ -127,7 +128,8 @@ def begin(arguments: list[str], cwd: str, environment: dict[str, str]) -> None:
     elif kind in ("-c", "-"):
         sys.argv = [kind, *(rest[1:] if kind == "-c" else rest)]
         text = rest[0] if kind == "-c" else sys.stdin.read()
-        exec(compile(text, "<string>", "exec"), sys.modules["__main__"].__dict__)
+        sys.modules["__main__"] = ModuleType("__main__")
+        exec(compile(text, "<string>", "exec"), vars(sys.modules["__main__"]))
     else:
         sys.argv = arguments
         runpy.run_path(kind, run_name="__main__")
