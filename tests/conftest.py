@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
 import shutil
@@ -9,9 +10,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import warm
@@ -38,6 +41,31 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     late = [item for item in items if item.get_closest_marker("full") and not config.getoption("--full")]
     items[:] = [item for item in items if item not in late]
     config.hook.pytest_deselected(items=late)
+
+
+@cache
+def tree() -> str:
+    """A digest of all that is judged here. What is chosen by it changes with each change, and with nothing else."""
+    paths = [path for name in ("gates", "solutions", "workshop") for path in (ROOT / name).rglob("*.*")]
+    content = b"".join(path.read_bytes() for path in sorted(paths) if path.suffix in (".py", ".yaml", ".json"))
+    return hashlib.sha256(content).hexdigest()
+
+
+def some(items: Sequence[Any], count: int, what: str) -> list[Any]:
+    """`count` of `items`, in their order: others after each change of the tree, and others for each test (`what`)."""
+    order = sorted(range(len(items)), key=lambda i: hashlib.sha256(f"{tree()} {what} {i}".encode()).digest())
+    return [items[i] for i in sorted(order[:count])]
+
+
+def stages_in_turn(count: int, what: str) -> pytest.MarkDecorator:
+    """A test of every stage that takes long: all by `--full`, and every day `count` of them, others after each change.
+
+    So the everyday tests take no longer with more stages.
+    """
+    stages = load_course(ROOT).stages
+    today = some(stages, count, what)
+    cases = [pytest.param(stage, id=stage.slug, marks=[] if stage in today else [pytest.mark.full]) for stage in stages]
+    return pytest.mark.parametrize("stage", cases)
 
 
 @pytest.fixture(scope="session")

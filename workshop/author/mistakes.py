@@ -24,7 +24,7 @@ from rich.table import Table
 from workshop import ROOT, WorkshopError
 from workshop.author.forks import forked
 from workshop.author.package import assemble, reference
-from workshop.course import Course, Exercise, Stage
+from workshop.course import YAML, Course, Exercise, Stage
 from workshop.gate import run_gate
 from workshop.report import console
 from workshop.stub import find
@@ -55,7 +55,7 @@ Judged = list[tuple[Mistake, Verdict]]
 def load_mistakes(stage: Stage, root: Path = ROOT) -> list[Mistake]:
     """The stage's mistakes, checked: known keys, known exercises, no name twice, something to tell."""
     try:
-        entries = yaml.safe_load((root / stage.mistakes).read_text(encoding="utf-8"))
+        entries = yaml.load((root / stage.mistakes).read_text(encoding="utf-8"), Loader=YAML)
         found = [Mistake(**entry) for entry in entries]
     except (yaml.YAMLError, TypeError) as error:
         expected = "mistake, symbol, was, becomes, tell (or unseen: true, and same_as)"
