@@ -43,6 +43,12 @@ Trainer.train_epoch = _slow_epoch
 """
 
 
+EMPTY_PICTURES = """
+import pathlib, matplotlib.figure
+matplotlib.figure.Figure.savefig = lambda self, path, **_: pathlib.Path(path).write_bytes(b"")
+"""
+
+
 def write_idx(path: Path, array: np.ndarray) -> None:
     lengths = b"".join(length.to_bytes(4, "big") for length in array.shape)
     path.write_bytes(b"\0\0\x08" + bytes([array.ndim]) + lengths + array.tobytes())
@@ -81,7 +87,10 @@ def copy_package(folder: Path) -> Path:
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    return copy_package(tmp_path / "package")
+    """One for a test of something else than the pictures, which take longer to save than the rest to train."""
+    folder = copy_package(tmp_path / "package")
+    append(folder, "_names.py", EMPTY_PICTURES)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -232,6 +241,7 @@ def test_perceptron_passes_before_stage_05_and_resumes(tmp_path: Path) -> None:
         for path, text in assemble(load_course(), reference(), [1, 2, 3, 4], stubbed).items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_text(text, encoding="utf-8")
+        append(folder, "_names.py", EMPTY_PICTURES if stubbed else "")
         assert (folder / "tinytorch" / "core" / "autograd.py").exists() == bool(stubbed)
         done = run(folder, PERCEPTRON, *arguments)
         assert done.returncode == 0, done.stderr
