@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import warm
-from conftest import ROOT
+from conftest import ROOT, stages_in_turn
 from lesson_rules import NEW_FORM, RULES, Lesson
 
 from workshop import WorkshopError
@@ -177,7 +177,7 @@ def test_figures_are_measured(stage: Stage, full: bool) -> None:
     assert [line for line in printed if line not in pasted] == []
 
 
-@each_stage
+@stages_in_turn(3, "measuring")
 def test_measuring_an_unwritten_stage(stage: Stage) -> None:
     """The stub's own words, and no traceback."""
     done = run_python(str(ROOT / stage.folder / "measure.py"), cold=True)
