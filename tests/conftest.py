@@ -120,6 +120,7 @@ def copy_checkout(folder: Path) -> Path:
     run_git(folder, "init", "-q", "-b", "main")
     run_git(folder, "add", "-A")
     run_git(folder, "commit", "-q", "-m", "main")
+    run_git(folder, "repack", "-a", "-d", "-q")  # one file in place of hundreds, to be copied for many tests
     return folder
 
 

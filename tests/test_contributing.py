@@ -62,7 +62,7 @@ def add_the_stage(author: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_stage_is_cut_and_judged(with_stage: Path) -> None:
+def test_the_stage_is_cut_and_judged(with_stage: Path, full: bool) -> None:
     run_git(with_stage, "switch", "-q", "-c", "mine", "stage-20")
     stub = run_workshop(with_stage, "gate", "20")
     assert stub.returncode == 1 and re.search(r"euclidean_norm +20 +not written yet", stub.stdout), stub.stdout
@@ -72,7 +72,7 @@ def test_the_stage_is_cut_and_judged(with_stage: Path) -> None:
     wrong = run_workshop(with_stage, "gate", "20")
     assert wrong.returncode == 1 and "That is the result of: the root is forgotten." in wrong.stdout, wrong.stdout
     path.write_text(re.sub(r"raise NotImpl.*", "return (x * x).sum() ** 0.5", text), encoding="utf-8")
-    right = by_tox(with_stage, "gate20")
+    right = by_tox(with_stage, "gate20") if full else run_workshop(with_stage, "gate20").stdout
     assert "20 of 20 points" in right and "gate 20 passed" in right, right
 
 
