@@ -23,7 +23,7 @@ from rich.table import Table
 
 from workshop import ROOT, WorkshopError
 from workshop.author.forks import forked
-from workshop.author.package import assemble, reference
+from workshop.author.package import NAMES, assemble, reference
 from workshop.course import YAML, Course, Exercise, Stage
 from workshop.gate import run_gate
 from workshop.report import console
@@ -185,8 +185,12 @@ OBSERVERS = ("checks", "judge", "observe", "probes", "tables")  # what an observ
 
 
 def digest(course: Course, stage: Stage, root: Path = ROOT) -> str:
-    """The SHA-256 of all that a stage's records depend on: with the same one they need not be made again."""
+    """The SHA-256 of all that a stage's records depend on: with the same one they need not be made again.
+
+    The table of public names is left out. It has those of all stages, and a later stage must not make records old.
+    """
     files = assemble(course, reference(root), course.closure([stage.number]), ())
+    del files[NAMES]
     paths = [stage.gate, stage.mistakes, *(f"workshop/{name}.py" for name in OBSERVERS)]
     files |= {path: (root / path).read_text(encoding="utf-8") for path in paths}
     files["exercises"] = repr((stage.exercises, NOTHING))
