@@ -78,7 +78,7 @@ def test_passes_alone(stage: Stage) -> None:
     about_exercises(verdict)
 
 
-@stages_in_turn(2, "backward")
+@stages_in_turn(1, "backward")
 def test_passes_in_a_fresh_process_and_backward(stage: Stage) -> None:
     """Nothing that is loaded already, and no test that ran before, is what lets a test pass."""
     verdict = judge(stage, COURSE.closure([stage.number]), start=None)
@@ -97,7 +97,7 @@ def about_exercises(verdict: Verdict) -> None:
     assert {test.exercise for test in verdict.tests} == {exercise.symbol for exercise in verdict.stage.exercises}
 
 
-@stages_in_turn(3, "later stubs")
+@stages_in_turn(2, "later stubs")
 def test_later_stubs_disturb_nothing(stage: Stage, full: bool) -> None:
     """Law 2: with stages 1 … N solved and all later ones as stubs in the same tree, gates 1 … N pass."""
     solved = earlier(stage) | {stage.number}
@@ -116,7 +116,7 @@ def test_passes_with_all_stages_solved(stage: Stage) -> None:
     assert verdict.passed, complaints(verdict)
 
 
-@stages_in_turn(3, "needs")
+@stages_in_turn(2, "needs")
 def test_needs_are_needed(stage: Stage) -> None:
     """Law 5: without any one of its declared needs, the gate fails."""
     for need in stage.needs:
@@ -127,7 +127,7 @@ def test_needs_are_needed(stage: Stage) -> None:
 # Zero work scores zero
 
 
-@stages_in_turn(3, "zero work")
+@stages_in_turn(2, "zero work")
 def test_zero_work_scores_zero(stage: Stage) -> None:
     """On the stage as it is cut every test fails, and every exercise is named as not written.
 
@@ -170,7 +170,7 @@ def test_any_single_stub_is_named(stage: Stage) -> None:
 
 
 @pytest.mark.timeout(1500)  # in full a judgement for each mistake, of which some hang until they are given up
-@stages_in_turn(4, "mistakes")
+@stages_in_turn(3, "mistakes")
 def test_mistakes_are_caught_blamed_and_named(stage: Stage, full: bool) -> None:
     """Each, made alone in the reference, fails a test about its exercise, is blamed on that alone, and told as it is.
 

@@ -60,7 +60,7 @@ def test_there_are_enough_rewrites(stage: Stage) -> None:
         apply(change, stage, SOURCE)
 
 
-@stages_in_turn(3, "honest")
+@stages_in_turn(2, "honest")
 def test_rewrites_pass_together(stage: Stage) -> None:
     """As many at once as there are exercises: right code may lean on other right code."""
     check_honest(stage.number, packed(rewrites(stage)))

@@ -107,6 +107,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same of a quick run with seed 0."""
     folder = copy_package(tmp_path_factory.mktemp("quick") / "package")
+    append(folder, "_names.py", EMPTY_PICTURES)
     done = run(folder, MLP, "--quick")
     assert done.returncode == 0, done.stderr
     assert "never counts as passed" in done.stdout and "passed" not in done.stdout.splitlines()[-1]
@@ -385,8 +386,8 @@ def test_started_by_hand_it_takes_the_package_of_the_checkout(tmp_path: Path) ->
     assert "not written yet" in done.stderr and "foreign" not in done.stderr  # main holds stubs
 
 
-def test_workshop_starts_a_milestone_with_arguments(tmp_path: Path) -> None:
-    arguments = ["milestone", "milestone1", "--package", "solutions", "--", "--quick", "--out", str(tmp_path)]
+def test_workshop_starts_a_milestone_with_arguments(package: Path, tmp_path: Path) -> None:
+    arguments = ["milestone", "milestone1", "--package", str(package), "--", "--quick", "--out", str(tmp_path)]
     done = run_python("-m", "workshop", *arguments, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "report.json").exists()

@@ -163,12 +163,12 @@ def test_list_names_and_describes_what_the_map_has(project: Path) -> None:
     assert default(text) == "tests" and set(said) == stages_and_milestones(project) | AUTHORS | {"list"}
     assert "[no description]" not in said.values()
     text = (project / "stages.yaml").read_text(encoding="utf-8")
-    entry = "  - {number: 10, name: next, question: Q, needs: [], files: {}}\n"
-    milestone = "  - number: 4\n    name: gpt\n    stages: [10]\n"
+    entry = "  - {number: 40, name: next, question: Q, needs: [], files: {}}\n"
+    milestone = "  - number: 9\n    name: last\n    stages: [40]\n"
     text = text.replace("\nmilestones:", f"{entry}\nmilestones:") + milestone
     (project / "stages.yaml").write_text(text, encoding="utf-8")
     added = stages_and_milestones(project)
-    assert {"gate10", "measure10", "milestone4"} <= added
+    assert {"gate40", "measure40", "milestone9"} <= added
     assert set(listed(tox(project, "list"))) == added | AUTHORS | {"list"}
 
 
