@@ -60,7 +60,7 @@ class Server:
         self.connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command = [sys.executable, __file__, str(theirs.fileno())]
         settings = {"PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1", "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
-        subprocess.Popen(
+        self.process = subprocess.Popen(
             command, env=os.environ | settings, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, cwd=Path("/")
         )
         theirs.close()
@@ -76,7 +76,12 @@ class Server:
             given.seek(0)
             with self.one_at_a_time:
                 socket.send_fds(self.connection, [request], [given.fileno(), out.fileno(), err.fileno()])
-                code = int(self.connection.recv(100))
+                try:
+                    code = int(self.connection.recv(100))
+                except (OSError, ValueError):  # it takes too long, or the server is gone: the next one asks another
+                    server.cache_clear()
+                    self.process.kill()
+                    raise
             out.seek(0)
             err.seek(0)
             said, errors = out.read().decode("utf-8"), err.read().decode("utf-8")
@@ -119,8 +124,8 @@ def begin(arguments: list[str], cwd: str, environment: dict[str, str]) -> None:
     os.environ.clear()
     os.environ.update(environment)
     kind, *rest = arguments
-    first = os.path.dirname(os.path.abspath(kind)) if os.path.isfile(kind) else ""
-    before = [first or cwd, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+    first = {"-m": cwd, "-c": "", "-": ""}.get(kind, os.path.dirname(os.path.abspath(kind)))
+    before = [first, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
     sys.path[:] = [*before, *sys.path[1:]]
     if kind == "-m":
         sys.argv = [rest[0], *rest[1:]]
