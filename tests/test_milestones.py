@@ -33,11 +33,12 @@ def write_state(path, state):
         path.write_bytes(path.read_bytes()[:5000])
         raise KeyboardInterrupt
 """
-SLOW = """
-_train_epoch = Trainer.train_epoch
+SLOW_FROM_EPOCH_3 = """
+_train_epoch, _begun = Trainer.train_epoch, []
 def _slow_epoch(self, dataloader):
     import time
-    time.sleep(0.5)
+    _begun.append(1)
+    time.sleep(25 if len(_begun) > 2 else 0)
     return _train_epoch(self, dataloader)
 Trainer.train_epoch = _slow_epoch
 """
@@ -215,7 +216,7 @@ def test_seed_decides(package: Path, quick: Path) -> None:
 def test_ctrl_c_keeps_a_whole_checkpoint(package: Path) -> None:
     training = package / "tinytorch" / "core" / "training.py"
     intact = training.read_bytes()
-    append(package, "core/training.py", SLOW)
+    append(package, "core/training.py", SLOW_FROM_EPOCH_3)
     started = subprocess.Popen(
         command(package, MLP),
         env=environment(package),
