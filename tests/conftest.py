@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+import warm
 
 from workshop.course import Course, Stage, load_course
 from workshop.git import clean_environment
@@ -27,11 +32,40 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="all tests in full length, as CI runs them")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    warm.allowed = warm.allowed and not config.getoption("--full")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What is marked `full` runs by `--full` alone."""
     late = [item for item in items if item.get_closest_marker("full") and not config.getoption("--full")]
     items[:] = [item for item in items if item not in late]
     config.hook.pytest_deselected(items=late)
+
+
+@cache
+def tree() -> str:
+    """A digest of all that is judged here. What is chosen by it changes with each change, and with nothing else."""
+    paths = [path for name in ("gates", "solutions", "workshop") for path in (ROOT / name).rglob("*.*")]
+    content = b"".join(path.read_bytes() for path in sorted(paths) if path.suffix in (".py", ".yaml", ".json"))
+    return hashlib.sha256(content).hexdigest()
+
+
+def some(items: Sequence[Any], count: int, what: str) -> list[Any]:
+    """`count` of `items`, in their order: others after each change of the tree, and others for each test (`what`)."""
+    order = sorted(range(len(items)), key=lambda i: hashlib.sha256(f"{tree()} {what} {i}".encode()).digest())
+    return [items[i] for i in sorted(order[:count])]
+
+
+def stages_in_turn(count: int, what: str) -> pytest.MarkDecorator:
+    """A test of every stage that takes long: all by `--full`, and every day `count` of them, others after each change.
+
+    So the everyday tests take no longer with more stages.
+    """
+    stages = load_course(ROOT).stages
+    today = some(stages, count, what)
+    cases = [pytest.param(stage, id=stage.slug, marks=[] if stage in today else [pytest.mark.full]) for stage in stages]
+    return pytest.mark.parametrize("stage", cases)
 
 
 @pytest.fixture(scope="session")
@@ -60,17 +94,12 @@ def run_git(folder: Path, *arguments: str, **environment: str) -> str:
     return done.stdout.decode("utf-8")
 
 
-def run_workshop(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_workshop(
+    folder: Path, *arguments: str, cold: bool = False, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """`python -m workshop arguments` in a scratch repository, by its own machinery."""
-    return subprocess.run(
-        [sys.executable, "-m", "workshop", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        env=os.environ | {"COLUMNS": "100", "PYTHONDONTWRITEBYTECODE": "1"} | environment,
-        check=False,
-    )
+    settings = os.environ | {"COLUMNS": "100", "PYTHONDONTWRITEBYTECODE": "1"} | environment
+    return warm.run_python("-m", "workshop", *arguments, cwd=folder, environment=settings, cold=cold)
 
 
 def copy_checkout(folder: Path) -> Path:
@@ -91,6 +120,7 @@ def copy_checkout(folder: Path) -> Path:
     run_git(folder, "init", "-q", "-b", "main")
     run_git(folder, "add", "-A")
     run_git(folder, "commit", "-q", "-m", "main")
+    run_git(folder, "repack", "-a", "-d", "-q")  # one file in place of hundreds, to be copied for many tests
     return folder
 
 
@@ -107,13 +137,44 @@ def chosen(course: Course, full: bool) -> tuple[Stage, ...]:
     return tuple(stage for stage in course.stages if full or stage.number in ends)
 
 
-@pytest.fixture(scope="session")
-def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository like a published one: main, with the stages cut. To be read only."""
-    folder = copy_checkout(tmp_path_factory.mktemp("origin"))
-    done = run_workshop(folder, "stages")
-    assert done.returncode == 0, done.stderr
+def once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that `make` fills once for all processes that share the tests. To be read only."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / name
+    begun, failed = folder.with_name(f"{name}.begun"), folder.with_name(f"{name}.failed")
+    try:
+        begun.mkdir()
+    except FileExistsError:
+        end = time.monotonic() + 120
+        while not folder.exists():
+            assert time.monotonic() < end and not failed.exists(), f"another process could not make {folder}"
+            time.sleep(0.05)
+        return folder
+    try:
+        make(begun / name)
+        (begun / name).rename(folder)
+    except BaseException:
+        failed.touch()
+        raise
     return folder
+
+
+@pytest.fixture(scope="session")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with the files of this checkout as main, and no stages. To be read only."""
+    return once(tmp_path_factory, "bare", copy_checkout)
+
+
+@pytest.fixture(scope="session")
+def origin(tmp_path_factory: pytest.TempPathFactory, bare: Path) -> Path:
+    """A repository like a published one: main, with the stages cut. To be read only."""
+
+    def make(folder: Path) -> None:
+        shutil.copytree(bare, folder)
+        done = run_workshop(folder, "stages")
+        assert done.returncode == 0, done.stderr
+
+    return once(tmp_path_factory, "origin", make)
 
 
 @pytest.fixture
@@ -123,7 +184,7 @@ def clone(origin: Path, tmp_path: Path) -> Callable[..., Path]:
 
     def make(at: str = "main") -> Path:
         folder = tmp_path / f"clone{next(made)}"
-        run_git(tmp_path, "clone", "-q", str(origin), str(folder))
+        run_git(tmp_path, "clone", "-q", "--no-checkout", str(origin), str(folder))
         run_git(folder, "checkout", "-q", at)
         return folder
 
@@ -131,9 +192,9 @@ def clone(origin: Path, tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def author(tmp_path: Path) -> Path:
+def author(bare: Path, tmp_path: Path) -> Path:
     """A repository of its own to write in, without stages."""
-    return copy_checkout(tmp_path / "author")
+    return Path(shutil.copytree(bare, tmp_path / "author"))
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -90,20 +91,19 @@ def test_the_map_fits_the_repository() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "stages: [1, 2]", "- a", "stages: []\nmilestones: []", "\tstages: 1", None])
-def test_the_command_shows_no_traceback(author: Path, text: str | None) -> None:
-    if text is None:
-        (author / "stages.yaml").unlink()
-    else:
-        (author / "stages.yaml").write_text(text, encoding="utf-8")
+def test_the_command_shows_no_traceback(tmp_path: Path, text: str | None) -> None:
+    shutil.copytree(ROOT / "workshop", tmp_path / "workshop")
+    if text is not None:
+        (tmp_path / "stages.yaml").write_text(text, encoding="utf-8")
     for command in (["list"], ["gate", "01"]):
-        done = run_workshop(author, *command)
+        done = run_workshop(tmp_path, *command)
         assert done.returncode == 2
         assert "stages.yaml" in done.stderr and "Traceback" not in done.stderr and len(done.stderr.splitlines()) <= 3
 
 
-def test_the_map_fits_into_eighty_columns(author: Path, course: Course) -> None:
+def test_the_map_fits_into_eighty_columns(course: Course) -> None:
     """Each stage takes at most two lines, the question broken once."""
-    lines = run_workshop(author, "list", COLUMNS="80").stdout.splitlines()
+    lines = run_workshop(ROOT, "list", COLUMNS="80").stdout.splitlines()
     assert max(map(len, lines)) <= 80
     begins = [i for i, line in enumerate(lines) if re.match(r"\d\d ", line)]
     assert [lines[i].split()[1] for i in begins] == [stage.name for stage in course.stages]
@@ -126,6 +126,6 @@ def test_systems_functions_are_public_by_their_own_module() -> None:
     assert names.count('"Function"') == 1
 
 
-def test_an_unknown_stage(author: Path) -> None:
-    done = run_workshop(author, "gate", "77")
+def test_an_unknown_stage() -> None:
+    done = run_workshop(ROOT, "gate", "77")
     assert done.returncode == 2 and "there is no stage 77" in done.stderr and "01 to" in done.stderr

@@ -1,5 +1,6 @@
 """The rules of gates, each held for every gate: zero work scores zero, right code passes, wrong code fails, and the
-right one is blamed. What takes a judgement for each mistake is looked at in samples every day, and whole by `--full`.
+right one is blamed. What takes many judgements is looked at in samples every day, others after each change, and whole
+by `--full`.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, some, stages_in_turn
 
 from workshop.author.forks import forked
 from workshop.author.mistakes import (
@@ -39,17 +41,17 @@ COURSE = load_course(ROOT)
 SOURCE = reference(ROOT)
 LEAST = {"autograd": 15, "spatial": 15, "attention": 15, "transformers": 15}  # mistakes of a stage; ten elsewhere
 UNSEEN = 10
-SAMPLE = 2  # mistakes of each stage that are judged every day
+SAMPLE = 2  # mistakes of a stage that are judged every day
 
 each_stage = pytest.mark.parametrize("stage", COURSE.stages, ids=[stage.slug for stage in COURSE.stages])
 
 
 def judge(
-    stage: Stage, solved: Iterable[int], stubbed: Iterable[int] = (), only: tuple[str, ...] = (), fork: bool = True
+    stage: Stage, solved: Iterable[int], stubbed: Iterable[int] = (), only: tuple[str, ...] = (), **settings: Any
 ) -> Verdict:
     """The gate's verdict on a package with these stages, and no others, in it."""
     with scratch_package(assemble(COURSE, SOURCE, set(solved), set(stubbed))) as package:
-        return run_gate(COURSE, stage, package, ROOT, only, forked if fork else None)
+        return run_gate(COURSE, stage, package, ROOT, only, **({"start": forked} | settings))
 
 
 def complaints(verdict: Verdict) -> list[str]:
@@ -70,13 +72,20 @@ def stored(stage: Stage) -> dict:
 
 @each_stage
 def test_passes_alone(stage: Stage) -> None:
-    """In a fresh process with nothing but its needs, and theirs, present (laws 4 and 5), and in the opposite order."""
-    verdict = judge(stage, COURSE.closure([stage.number]), fork=False)
+    """With nothing but its needs, and theirs, present (laws 4 and 5)."""
+    verdict = judge(stage, COURSE.closure([stage.number]))
+    assert verdict.passed, complaints(verdict)
+    about_exercises(verdict)
+
+
+@stages_in_turn(1, "backward")
+def test_passes_in_a_fresh_process_and_backward(stage: Stage) -> None:
+    """Nothing that is loaded already, and no test that ran before, is what lets a test pass."""
+    verdict = judge(stage, COURSE.closure([stage.number]), start=None)
     assert verdict.passed, complaints(verdict)
     backward = judge(stage, COURSE.closure([stage.number]), only=tuple(test.id for test in reversed(verdict.tests)))
     assert backward.passed, complaints(backward)
     assert [test.id for test in backward.tests] == [test.id for test in reversed(verdict.tests)]
-    about_exercises(verdict)
 
 
 def about_exercises(verdict: Verdict) -> None:
@@ -88,15 +97,11 @@ def about_exercises(verdict: Verdict) -> None:
     assert {test.exercise for test in verdict.tests} == {exercise.symbol for exercise in verdict.stage.exercises}
 
 
-@each_stage
+@stages_in_turn(2, "later stubs")
 def test_later_stubs_disturb_nothing(stage: Stage, full: bool) -> None:
     """Law 2: with stages 1 … N solved and all later ones as stubs in the same tree, gates 1 … N pass."""
-    ends = {milestone.stages[-1] for milestone in COURSE.milestones[:-1]}
-    if not full and stage.number not in ends:
-        numbers = {stage.number}  # every day the whole square only at the ends of groups
-    else:
-        numbers = earlier(stage) | {stage.number}
     solved = earlier(stage) | {stage.number}
+    numbers = solved if full else {stage.number, *some(sorted(solved), 1, f"before {stage.number}")}
     later = {other.number for other in COURSE.stages} - solved
     with ThreadPoolExecutor(2) as pool:
         verdicts = pool.map(lambda number: judge(COURSE.stage(number), solved, later), sorted(numbers))
@@ -111,7 +116,7 @@ def test_passes_with_all_stages_solved(stage: Stage) -> None:
     assert verdict.passed, complaints(verdict)
 
 
-@each_stage
+@stages_in_turn(2, "needs")
 def test_needs_are_needed(stage: Stage) -> None:
     """Law 5: without any one of its declared needs, the gate fails."""
     for need in stage.needs:
@@ -122,9 +127,12 @@ def test_needs_are_needed(stage: Stage) -> None:
 # Zero work scores zero
 
 
-@each_stage
+@stages_in_turn(2, "zero work")
 def test_zero_work_scores_zero(stage: Stage) -> None:
-    """On the stage as it is cut every test fails, and every exercise is named as not written."""
+    """On the stage as it is cut every test fails, and every exercise is named as not written.
+
+    Every day `about_exercises` sees that each test of each stage calls its exercise.
+    """
     verdict = judge(stage, earlier(stage), [stage.number])
     assert verdict.tests and not verdict.broken
     assert [test.id for test in verdict.tests if test.passed] == []
@@ -162,7 +170,7 @@ def test_any_single_stub_is_named(stage: Stage) -> None:
 
 
 @pytest.mark.timeout(1500)  # in full a judgement for each mistake, of which some hang until they are given up
-@each_stage
+@stages_in_turn(3, "mistakes")
 def test_mistakes_are_caught_blamed_and_named(stage: Stage, full: bool) -> None:
     """Each, made alone in the reference, fails a test about its exercise, is blamed on that alone, and told as it is.
 
@@ -170,7 +178,7 @@ def test_mistakes_are_caught_blamed_and_named(stage: Stage, full: bool) -> None:
     hundred be blamed on a neighbour: what the records were made from was chosen by us, the rest was not.
     """
     mistakes, known = load_mistakes(stage, ROOT), stored(stage)
-    chosen = mistakes if full else mistakes[:: max(1, len(mistakes) // SAMPLE)]
+    chosen = mistakes if full else some(mistakes, SAMPLE, f"mistakes of {stage.number}")
     judged = [(m, replace(verdict, known=known)) for m, verdict in Bench(COURSE, stage, ROOT).mistakes(chosen)]
     troubles = {m.mistake: trouble for m, verdict in judged if (trouble := shortcoming(m, verdict))}
     assert len(troubles) <= len(judged) / 100, troubles

@@ -14,6 +14,7 @@ import pytest
 from conftest import ROOT
 
 from workshop import WorkshopError
+from workshop.author.forks import forked
 from workshop.author.mistakes import doing_nothing, scratch_package
 from workshop.author.package import assemble, reference
 from workshop.course import load_course
@@ -29,7 +30,10 @@ SOURCE = reference(ROOT)
 def judged(
     number: int, bodies: dict[str, str] | None = None, stubs: set[str] | None = None, **options: object
 ) -> Verdict:
-    """The gate's verdict on the reference with these bodies, of one statement each, for some exercises."""
+    """The gate's verdict on the reference with these bodies, of one statement each, for some exercises.
+
+    The judge is a process that is forked, but where the test is about how it ends: `start=None`.
+    """
     stage = COURSE.stage(number)
     files = assemble(COURSE, SOURCE, COURSE.closure([number]), ())
     for one in (COURSE.stage(n) for n in COURSE.closure([number])):
@@ -39,7 +43,7 @@ def judged(
             if exercise.symbol in (stubs or ()):
                 files[exercise.path] = make_stub(files[exercise.path], one, exercise.path, {exercise.symbol})
     with scratch_package(files) as package:
-        return run_gate(COURSE, stage, package, ROOT, **options)
+        return run_gate(COURSE, stage, package, ROOT, **({"start": forked} | options))
 
 
 def said(verdict: Verdict, symbol: str) -> str:
@@ -62,7 +66,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_endless_loop_costs_its_own_tests_alone(hasty: None) -> None:
-    verdict = judged(2, {"ReLU.forward": "while True: pass"})
+    verdict = judged(2, {"ReLU.forward": "while True: pass"}, start=None)
     assert said(verdict, "ReLU.forward") == "never ends"
     others = {said(verdict, exercise.symbol) for exercise in verdict.stage.exercises if "ReLU" not in exercise.symbol}
     assert others <= {"passed", "waits for ReLU.forward"} and "passed" in others
@@ -77,7 +81,7 @@ def test_who_only_calls_what_never_ends_waits_for_it(hasty: None) -> None:
 
 
 def test_a_crash_costs_its_own_tests_alone() -> None:
-    verdict = judged(2, {"Tanh.forward": "__import__('os')._exit(7)"})
+    verdict = judged(2, {"Tanh.forward": "__import__('os')._exit(7)"}, start=None)
     assert verdict.wrong == {"Tanh.forward"} and said(verdict, "Softmax.forward") == "passed"
     assert "the program ended in the middle: exit code 7" in told(verdict, "Tanh.forward")
 
@@ -144,7 +148,11 @@ def test_names_choose_exercises() -> None:
 
 def test_what_an_earlier_stage_does_wrong_is_not_blamed_on_this_one() -> None:
     """A mean that does not divide makes every loss wrong; the losses wait for it."""
-    verdict = judged(4, {"Tensor.mean": "return args[0].sum(args[1], args[2])", "log_sum_exp": "return 0.0"})
+    verdict = judged(
+        4,
+        {"Tensor.mean": "return args[0].sum(args[1], args[2])", "log_sum_exp": "return 0.0"},
+        names=["MSELoss.forward", "log_sum_exp"],
+    )
     assert verdict.wrong == {"log_sum_exp"}
     assert said(verdict, "MSELoss.forward") in ("passed", "waits for Tensor.mean (gate 01)")
     verdict = judged(3, {"Tensor.matmul": "return args[0]"}, names=["Linear"])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from warm import run_python
 
 from workshop.author.mistakes import scratch_package
 from workshop.author.package import NAMES, assemble, reference
@@ -22,10 +23,16 @@ PYTHON = [path for path in TRACKED if path.endswith(".py") and (ROOT / path).exi
 TEXTS = [path for path in TRACKED if not path.endswith((".gz", ".png")) and (ROOT / path).exists()]
 
 
+@cache
+def nodes(text: str) -> tuple[ast.AST, ...]:
+    """All nodes of a file's syntax tree."""
+    return tuple(ast.walk(ast.parse(text)))
+
+
 def imports(text: str) -> set[str]:
     """Every module that a file imports, by its full name."""
     found = set()
-    for node in ast.walk(ast.parse(text)):
+    for node in nodes(text):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level:
@@ -37,7 +44,7 @@ def own_imports(path: str) -> set[str]:
     """The files of the package that one of its files imports, also by `from .name import`."""
     package = path.rpartition("/")[0].replace("/", ".")
     names = imports(SOURCE[path])
-    for node in ast.walk(ast.parse(SOURCE[path])):
+    for node in nodes(SOURCE[path]):
         if isinstance(node, ast.ImportFrom) and node.level == 1:
             names.add(f"{package}.{node.module}")
     stems = {name.replace(".", "/") for name in names if name.startswith("tinytorch.")} - {"tinytorch/_names"}
@@ -104,7 +111,7 @@ def test_only_the_judge_imports_the_package() -> None:
 def in_package(numbers: set[int], code: str) -> str:
     """What `code` prints with these stages of the reference, and no others."""
     with scratch_package(assemble(load_course(ROOT), SOURCE, numbers, ())) as folder:
-        done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+        done = run_python("-c", code, cwd=folder)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -223,7 +230,7 @@ def test_files_fit_in_a_head() -> None:
 def test_signatures_of_the_machinery_are_typed() -> None:
     for path in PYTHON:
         if path.startswith("workshop/"):
-            for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+            for node in nodes((ROOT / path).read_text(encoding="utf-8")):
                 if isinstance(node, ast.FunctionDef):
                     bare = [
                         a.arg
@@ -236,7 +243,7 @@ def test_signatures_of_the_machinery_are_typed() -> None:
 def test_text_is_opened_as_utf8() -> None:
     """`open`, `read_text` and `write_text` name their encoding, but for bytes."""
     for path in PYTHON:
-        for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+        for node in nodes((ROOT / path).read_text(encoding="utf-8")):
             if not isinstance(node, ast.Call):
                 continue
             name = getattr(node.func, "id", getattr(node.func, "attr", ""))

@@ -7,12 +7,12 @@ import json
 import os
 import re
 import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+import warm
+from conftest import ROOT, stages_in_turn
 from lesson_rules import NEW_FORM, RULES, Lesson
 
 from workshop import WorkshopError
@@ -32,18 +32,11 @@ def lesson(stage: Stage) -> Section:
 
 
 def run_python(
-    *arguments: str, cwd: Path = ROOT, script: str = "", **environment: str
+    *arguments: str, cwd: Path = ROOT, script: str = "", cold: bool = False, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """A Python process, with `script` as its input."""
-    return subprocess.run(
-        [sys.executable, *arguments],
-        input=script,
-        cwd=cwd,
-        capture_output=True,
-        encoding="utf-8",
-        env=os.environ | {"PYTHONUTF8": "1"} | environment,
-        check=False,
-    )
+    settings = os.environ | {"PYTHONUTF8": "1"} | environment
+    return warm.run_python(*arguments, cwd=cwd, environment=settings, script=script, cold=cold)
 
 
 def held_against(stage: Stage) -> Lesson:
@@ -175,7 +168,8 @@ def test_figures_are_measured(stage: Stage, full: bool) -> None:
     assert re.search(r"20\d\d-\d\d-\d\d", text) and re.search(r"NumPy \d", text), "date and machine of the figures"
     if not full and stage is not MAP.stages[3]:
         return  # every day one script shows that the lesson's words and the script's are compared
-    done = run_python(str(ROOT / stage.folder / "measure.py"), "--package", str(SOLUTIONS))
+    quick = [] if full else ["--quick"]
+    done = run_python(str(ROOT / stage.folder / "measure.py"), "--package", str(SOLUTIONS), *quick, cold=True)
     assert done.returncode == 0, done.stderr
     pasted = {line for block in lesson(stage).code("text") for line in masked(block.text)}
     printed = masked(done.stdout)
@@ -183,10 +177,10 @@ def test_figures_are_measured(stage: Stage, full: bool) -> None:
     assert [line for line in printed if line not in pasted] == []
 
 
-@each_stage
+@stages_in_turn(3, "measuring")
 def test_measuring_an_unwritten_stage(stage: Stage) -> None:
     """The stub's own words, and no traceback."""
-    done = run_python(str(ROOT / stage.folder / "measure.py"))
+    done = run_python(str(ROOT / stage.folder / "measure.py"), cold=True)
     said = done.stdout + done.stderr
     assert done.returncode == 1 and "is yours to write" in said and "Traceback" not in said, said
 

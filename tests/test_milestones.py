@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from warm import run_python
 
 from workshop import ROOT
 from workshop.author.package import assemble, reference
@@ -32,13 +33,20 @@ def write_state(path, state):
         path.write_bytes(path.read_bytes()[:5000])
         raise KeyboardInterrupt
 """
-SLOW = """
-_train_epoch = Trainer.train_epoch
+SLOW_FROM_EPOCH_3 = """
+_train_epoch, _begun = Trainer.train_epoch, []
 def _slow_epoch(self, dataloader):
     import time
-    time.sleep(0.5)
+    _begun.append(1)
+    time.sleep(25 if len(_begun) > 2 else 0)
     return _train_epoch(self, dataloader)
 Trainer.train_epoch = _slow_epoch
+"""
+
+
+EMPTY_PICTURES = """
+import pathlib, matplotlib.figure
+matplotlib.figure.Figure.savefig = lambda self, path, **_: pathlib.Path(path).write_bytes(b"")
 """
 
 
@@ -80,7 +88,10 @@ def copy_package(folder: Path) -> Path:
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    return copy_package(tmp_path / "package")
+    """One for a test of something else than the pictures, which take longer to save than the rest to train."""
+    folder = copy_package(tmp_path / "package")
+    append(folder, "_names.py", EMPTY_PICTURES)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -97,6 +108,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same of a quick run with seed 0."""
     folder = copy_package(tmp_path_factory.mktemp("quick") / "package")
+    append(folder, "_names.py", EMPTY_PICTURES)
     done = run(folder, MLP, "--quick")
     assert done.returncode == 0, done.stderr
     assert "never counts as passed" in done.stdout and "passed" not in done.stdout.splitlines()[-1]
@@ -116,9 +128,7 @@ def command(package: Path, name: str, *arguments: str) -> list[str]:
 
 
 def run(package: Path, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(package, name, *arguments), env=environment(package), capture_output=True, encoding="utf-8", timeout=120
-    )
+    return run_python(*command(package, name, *arguments)[1:], cwd=ROOT, environment=environment(package))
 
 
 def report(package: Path) -> dict[str, Any]:
@@ -206,7 +216,7 @@ def test_seed_decides(package: Path, quick: Path) -> None:
 def test_ctrl_c_keeps_a_whole_checkpoint(package: Path) -> None:
     training = package / "tinytorch" / "core" / "training.py"
     intact = training.read_bytes()
-    append(package, "core/training.py", SLOW)
+    append(package, "core/training.py", SLOW_FROM_EPOCH_3)
     started = subprocess.Popen(
         command(package, MLP),
         env=environment(package),
@@ -233,6 +243,7 @@ def test_perceptron_passes_before_stage_05_and_resumes(tmp_path: Path) -> None:
         for path, text in assemble(load_course(), reference(), [1, 2, 3, 4], stubbed).items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_text(text, encoding="utf-8")
+        append(folder, "_names.py", EMPTY_PICTURES if stubbed else "")
         assert (folder / "tinytorch" / "core" / "autograd.py").exists() == bool(stubbed)
         done = run(folder, PERCEPTRON, *arguments)
         assert done.returncode == 0, done.stderr
@@ -376,10 +387,8 @@ def test_started_by_hand_it_takes_the_package_of_the_checkout(tmp_path: Path) ->
     assert "not written yet" in done.stderr and "foreign" not in done.stderr  # main holds stubs
 
 
-def test_workshop_starts_a_milestone_with_arguments(tmp_path: Path) -> None:
-    arguments = ["milestone", "milestone1", "--package", "solutions", "--", "--quick", "--out", str(tmp_path)]
-    done = subprocess.run(
-        [sys.executable, "-m", "workshop", *arguments], cwd=ROOT, capture_output=True, encoding="utf-8"
-    )
+def test_workshop_starts_a_milestone_with_arguments(package: Path, tmp_path: Path) -> None:
+    arguments = ["milestone", "milestone1", "--package", str(package), "--", "--quick", "--out", str(tmp_path)]
+    done = run_python("-m", "workshop", *arguments, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "report.json").exists()

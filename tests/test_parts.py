@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 from conftest import ROOT
+from warm import run_python
 
 START = """
 import json
@@ -37,15 +36,7 @@ def said(action):
 
 def in_reference(code: str) -> Any:
     """What `code`, with the lines above, hands to `json.dumps` in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-c", START + code],
-        cwd=ROOT / "solutions",
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-        timeout=60,
-    )
+    done = run_python("-c", START + code, cwd=ROOT / "solutions")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

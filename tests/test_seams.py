@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import ROOT
+from warm import run_python
 
 from milestones.models import cnn
 from workshop.author.mistakes import scratch_package
@@ -24,7 +23,7 @@ def in_package(numbers: set[int], code: str, extra: dict[str, str] | None = None
     """What `code` prints with these stages of the reference, and with the files of `extra`."""
     files = assemble(load_course(ROOT), reference(ROOT), numbers, ()) | (extra or {})
     with scratch_package(files) as folder:
-        done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+        done = run_python("-c", code, cwd=folder)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -145,7 +144,7 @@ def test_the_tape_works_beside_watchers(tt: ModuleType) -> None:
 def test_the_benchmark_compares_equals() -> None:
     """`benchmarks/seams.py` times the door beside the one before, with the same results."""
     code = "from benchmarks.seams import door_cases; print([case.difference() for case in door_cases()])"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = run_python("-c", code, cwd=ROOT)
     assert done.stdout.strip() == "[0.0, 0.0, 0.0]", done.stderr
 
 

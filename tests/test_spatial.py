@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 from conftest import ROOT
+from warm import run_python
 
 from workshop.author.mistakes import Bench
 from workshop.course import load_course
@@ -32,15 +31,8 @@ def moment(array):  # one number that no two arrays share by chance
 
 def in_reference(code: str) -> Any:
     """What `code`, with the helpers above, hands to `json.dumps`, in a process with one BLAS thread, as milestones."""
-    done = subprocess.run(
-        [sys.executable, "-c", START + code],
-        cwd=ROOT / "solutions",
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
-    )
+    settings = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    done = run_python("-c", START + code, cwd=ROOT / "solutions", environment=settings)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

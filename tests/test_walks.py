@@ -8,11 +8,11 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from conftest import run_git, run_workshop
+from conftest import run_git, run_workshop, some
 
 from workshop.course import Course, Stage
 
-WALKS, EVERY_DAY = 200, 60
+WALKS, EVERY_DAY = 200, 16
 LINES = (
     "x = 1",
     "# a remark",
@@ -93,11 +93,12 @@ def git_bytes(folder: Path, course: Course, path: str) -> bytes:
 
 
 def test_random_walks(origin: Path, tmp_path: Path, course: Course, full: bool) -> None:
-    count = WALKS if full else EVERY_DAY
+    """200 students; every day a few of them, others after each change."""
+    seeds = some(range(WALKS), WALKS if full else EVERY_DAY, "walks")
     with ThreadPoolExecutor(2) as pool:
-        merges = list(pool.map(lambda seed: walk(origin, tmp_path / str(seed), course, seed), range(count)))
-    assert len(merges) == count
-    assert Counter(merges)[0] < count / 2, "most walks must merge something"
+        merges = list(pool.map(lambda seed: walk(origin, tmp_path / str(seed), course, seed), seeds))
+    assert len(merges) == len(seeds)
+    assert Counter(merges)[0] < len(seeds) / 2, "most walks must merge something"
 
 
 def test_from_the_first_stage_to_the_last(origin: Path, tmp_path: Path, course: Course) -> None:

@@ -23,8 +23,8 @@ from rich.table import Table
 
 from workshop import ROOT, WorkshopError
 from workshop.author.forks import forked
-from workshop.author.package import assemble, reference
-from workshop.course import Course, Exercise, Stage
+from workshop.author.package import NAMES, assemble, reference
+from workshop.course import YAML, Course, Exercise, Stage
 from workshop.gate import run_gate
 from workshop.report import console
 from workshop.stub import find
@@ -55,7 +55,7 @@ Judged = list[tuple[Mistake, Verdict]]
 def load_mistakes(stage: Stage, root: Path = ROOT) -> list[Mistake]:
     """The stage's mistakes, checked: known keys, known exercises, no name twice, something to tell."""
     try:
-        entries = yaml.safe_load((root / stage.mistakes).read_text(encoding="utf-8"))
+        entries = yaml.load((root / stage.mistakes).read_text(encoding="utf-8"), Loader=YAML)
         found = [Mistake(**entry) for entry in entries]
     except (yaml.YAMLError, TypeError) as error:
         expected = "mistake, symbol, was, becomes, tell (or unseen: true, and same_as)"
@@ -185,8 +185,12 @@ OBSERVERS = ("checks", "judge", "observe", "probes", "tables")  # what an observ
 
 
 def digest(course: Course, stage: Stage, root: Path = ROOT) -> str:
-    """The SHA-256 of all that a stage's records depend on: with the same one they need not be made again."""
+    """The SHA-256 of all that a stage's records depend on: with the same one they need not be made again.
+
+    The table of public names is left out. It has those of all stages, and a later stage must not make records old.
+    """
     files = assemble(course, reference(root), course.closure([stage.number]), ())
+    del files[NAMES]
     paths = [stage.gate, stage.mistakes, *(f"workshop/{name}.py" for name in OBSERVERS)]
     files |= {path: (root / path).read_text(encoding="utf-8") for path in paths}
     files["exercises"] = repr((stage.exercises, NOTHING))

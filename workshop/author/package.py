@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from workshop import ROOT, WorkshopError
@@ -102,11 +103,12 @@ def names_module(course: Course, source: Mapping[str, str]) -> str:
     return "\n".join([*lines, "}"]) + "\n"
 
 
-def _public(source: str) -> list[str]:
+@lru_cache(256)  # one cut of the ladder asks for each rung
+def _public(source: str) -> tuple[str, ...]:
     for node in ast.parse(source).body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
-            return ast.literal_eval(node.value)
-    return []
+            return tuple(ast.literal_eval(node.value))
+    return ()
 
 
 def _written(path: Path, stage: Stage, symbol: str) -> bool:
