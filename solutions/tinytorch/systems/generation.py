@@ -77,9 +77,7 @@ def grouped_attention(Q: np.ndarray, keys: np.ndarray, values: np.ndarray) -> np
     array([2., 2.])
     """
     batch, heads, _, head_dim = Q.shape
-    asking = Q.reshape(
-        batch, keys.shape[1], -1, head_dim
-    )  # (B, G, H / G, d): heads of a group as positions of one head
+    asking = Q.reshape(batch, keys.shape[1], -1, head_dim)  # (B, G, H / G, d): heads as positions of their group
     scores = asking @ keys.swapaxes(-1, -2) / Q.dtype.type(head_dim**0.5)  # (B, G, H / G, T)
     scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
     return (scores @ values / scores.sum(axis=-1, keepdims=True)).reshape(batch, heads, 1, head_dim)
