@@ -57,10 +57,6 @@ def refused(lengths: str, what: str) -> np.ndarray:
     return np.concatenate([np.array(cache.lengths), cache.keys.ravel(), cache.values.ravel()])
 
 
-def with_lengths(lengths: str) -> np.ndarray:
-    return np.concatenate([np.array(eval(lengths)), BOTH.ravel()])
-
-
 BAD = {  # the lengths, and the arguments that do not fit them; what the message names
     ("0, 0, 0", "0, *new(1), 1"): ("1",),
     ("3, 5, 2", "0, *new(2), 4"): ("4",),
@@ -76,7 +72,7 @@ BAD = {  # the lengths, and the arguments that do not fit them; what the message
 WRITE = "cache = KVCache(2, 6, 3, 2, 4); key, value = new(2); held = cache.keys, cache.values; "
 WRITE += "cache.update(0, key, value, 0)"
 WRITE_WIDE = "cache = KVCache(2, 6, 3, 2, 4, np.float64); cache.update(1, *new(2), 0)"
-LOOK = "cache = filled(3, 5, 0); keys, values = cache.get({})"
+LOOK = "cache = filled(3, 5, 2); keys, values = cache.get({})"
 RESET = "cache = filled({}); held = cache.keys, cache.values; cache.reset()"
 SAME = {"cache.keys is held[0] and cache.values is held[1]": True}
 SIZES = ((1, 1, 1, 1, 1), (2, 6, 3, 2, 4), (3, 5, 7, 11, 13), (1, 256, 4, 4, 32))
@@ -100,11 +96,12 @@ test_cache = table(
     ("KVCache.update", "a gap, a full cache, another layer or shape is a ValueError"),
     *(look.raises(f"filled({lengths}).update({what})", ValueError, *says) for (lengths, what), says in BAD.items()),
     ("KVCache.update", "what is refused changes nothing"),
-    *(look.gives(f"refused('{bad[0]}', '{bad[1]}')", with_lengths(bad[0]), tolerance=0.0) for bad in BAD),
+    *(look.gives(f"refused('{bad[0]}', '{bad[1]}')", [*eval(bad[0]), *BOTH.ravel()], tolerance=0.0) for bad in BAD),
     ("KVCache.get", "keys and values of all positions that the layer holds, and of no others"),
     *after(LOOK.format(0), {name: OLD[name][0, :, :, :3] for name in OLD}, tolerance=0.0, dtype=np.float32),
     *after(LOOK.format(1), {name: OLD[name][1, :, :, :5] for name in OLD}, tolerance=0.0, dtype=np.float32),
-    *after(LOOK.format(2), {name: OLD[name][2, :, :, :0] for name in OLD}, tolerance=0.0, dtype=np.float32),
+    *after(LOOK.format(2), {name: OLD[name][2, :, :, :2] for name in OLD}, tolerance=0.0, dtype=np.float32),
+    *after("keys, values = filled(3, 0, 2).get(1)", {name: np.zeros((2, 2, 0, 4)) for name in OLD}),
     ("KVCache.get", "they are views of the cache's memory, of which nothing is copied or changed"),
     *after(LOOK.format(1), {f"np.shares_memory({name}, cache.{name})": True for name in OLD}),
     *after(LOOK.format(1) + "; cache.keys[1] = 2.5", {"keys": np.full((2, 2, 5, 4), 2.5)}),
@@ -115,7 +112,8 @@ test_cache = table(
     *after(RESET.format("6, 6, 6"), {"np.array(cache.lengths)": np.zeros(3, int)}),
     *after(RESET.format("0, 0, 0"), {"np.array(cache.lengths)": np.zeros(3, int)}),
     ("KVCache.reset", "the two arrays stay as they are"),
-    *after(RESET.format("3, 5, 2"), SAME | {"np.stack([cache.keys, cache.values])": BOTH}, tolerance=0.0),
+    *after(RESET.format("3, 5, 2"), SAME | {f"cache.{name} - OLD['{name}']": 0 * OLD[name] for name in OLD}),
+    *after(RESET.format("6, 6, 6"), SAME | {f"cache.{name} - OLD['{name}']": 0 * OLD[name] for name in OLD}),
     ("KVCache.nbytes", "the bytes of all keys and values, whatever the cache holds"),
     *(look.equals(f"KVCache{size}.nbytes", 8 * int(np.prod(size))) for size in SIZES),
     *(look.equals(f"KVCache(*{size}, dtype=np.float64).nbytes", 16 * int(np.prod(size))) for size in SIZES),
@@ -149,13 +147,14 @@ def causal_attention(Q: np.ndarray, K: np.ndarray, V: np.ndarray) -> np.ndarray:
     return weights / weights.sum(axis=-1, keepdims=True) @ V
 
 
-def in_parts(Q: Any, K: Any, V: Any, parts: tuple[int, ...], layer: int = 0, dtype: Any = np.float64) -> np.ndarray:
-    """The results of `attention_with_cache` for a text that comes in parts, put together again."""
-    cache, start, results = Notebook(len(Q), 12, 3, Q.shape[1], Q.shape[3], dtype), 0, []
+def in_parts(Q: Tensor, K: Tensor, V: Tensor, *parts: int, layer: int = 0) -> np.ndarray:
+    """What `attention_with_cache` gives for the parts of a text, one behind the other, put together again."""
+    (batch, heads, _, head_dim), start, results = Q.shape, 0, []
+    cache = Notebook(batch, 12, 3, heads, head_dim, Q.dtype)
     cache.keys[...], cache.values[...] = 7.0, -7.0  # what an earlier text left there
     cache.lengths = [5 * (other != layer) for other in range(3)]
     for count in parts:
-        tensors = (Tensor(each[:, :, start : start + count]) for each in (Q, K, V))
+        tensors = (Tensor(plain(each)[:, :, start : start + count]) for each in (Q, K, V))
         results.append(plain(attention_with_cache(*tensors, cache, layer, start)))
         start += count
     return np.concatenate(results, axis=2)
@@ -169,59 +168,28 @@ def texts(length: int, batch: int = 2, heads: int = 2, dtype: Any = np.float64, 
 
 def parts_agree(*parts: int, tolerance: float = 1e-12, **about: Any) -> Case:
     """A text in parts gets what causal attention gives for all of it at once."""
-    letters, layer, dtype = texts(sum(parts), **about), len(parts) % 3, about.get("dtype", np.float64)
-
-    def check(e: Expression) -> None:
-        e.given = (
-            f"a text of {sum(parts)} positions that comes in parts of {parts}, layer {layer}, Q {e.letters['Q'].shape}"
-        )
-        result = in_parts(*e.letters.values(), parts, layer, dtype)
-        close(
-            result, causal_attention(*e.letters.values()), "attention_with_cache, all parts", e.given, tolerance, dtype
-        )
-
-    return look.case(check, "attention_with_cache(Q, K, V, cache, layer, start)", **letters)
+    text, letters = (
+        f"in_parts(Q, K, V, {', '.join(map(str, parts))}, layer={len(parts) % 3})",
+        texts(sum(parts), **about),
+    )
+    return look.gives(text, "causal_attention(Q, K, V)", tolerance=tolerance, dtype=letters["Q"].dtype, **letters)
 
 
-@exercise("attention_with_cache", "the new keys and values are in the cache afterwards, at their positions and layer")
-def test_cache_is_written() -> None:
-    cache, letters = Notebook(2, 12, 3, 2, 3, np.float64), texts(5)
-    cache.lengths = [4, 4, 4]
-    attention_with_cache(*map(Tensor, letters.values()), cache, 1, 4)
-    given = "5 new positions of layer 1, where the cache holds 4"
-    equal(tuple(cache.lengths), (4, 9, 4), "cache.lengths", given)
-    close(cache.keys[1, :, :, 4:9], letters["K"], "cache.keys[1, :, :, 4:9]", given, 0.0)
-    close(cache.values[1, :, :, 4:9], letters["V"], "cache.values[1, :, :, 4:9]", given, 0.0)
-    close(cache.keys[:, :, :, :4], np.zeros((3, 2, 2, 4, 3)), "cache.keys of the positions before", given, 0.0)
+def notebook(*lengths: int) -> Notebook:
+    cache = Notebook(2, 12, len(lengths), 2, 3, np.float64)
+    cache.lengths = [*lengths]
+    return cache
 
 
-@exercise("attention_with_cache", "the result is a Tensor that requires no gradient; Q, K and V are left as they are")
-def test_nothing_is_recorded() -> None:
-    letters = texts(2)
-    tensors = [leaf(array) for array in letters.values()]
-    result = attention_with_cache(*tensors, Notebook(2, 12, 1, 2, 3, np.float64), 0, 0)
-    given = "Q, K and V that require a gradient"
-    holds(isinstance(result, Tensor), "a Tensor", type(result).__name__, given)
-    equal(result.requires_grad, False, "result.requires_grad", given)
-    equal((leaf(1.0) * 2).requires_grad, True, "requires_grad of another result afterwards", given)
-    for (name, before), tensor in zip(letters.items(), tensors):
-        close(tensor, before, f"{name} afterwards", given, 0.0)
-
-
-@exercise("attention_with_cache", "what the cache refuses is a ValueError")
-def test_refusals_reach_the_caller() -> None:
-    tensors, cache = [Tensor(array) for array in texts(2).values()], Notebook(2, 12, 1, 2, 3)
-    cache.lengths = [11]
-    for start in (11, 3):
-        given = f"2 positions from {start} on; the cache holds 11 and has room for 12"
-        raises(ValueError, lambda start=start: attention_with_cache(*tensors, cache, 0, start), given)
-
+FIVE = "QKV = [leaf(each) for each in texts(5).values()]; cache = notebook(4, 4, 4); "
+FIVE += "result = attention_with_cache(*QKV, cache, 1, 4)"
+WRITTEN = {"cache.keys[1, :, :, 4:9]": texts(5)["K"], "cache.values[1, :, :, 4:9]": texts(5)["V"]}
+WRITTEN |= {"tuple(cache.lengths)": (4, 9, 4), "cache.keys[:, :, :, :4]": np.zeros((3, 2, 2, 4, 3))}
+LEFT = {"isinstance(result, Tensor)": True, "result.requires_grad": False, "(leaf(1.0) * 2).requires_grad": True}
+LEFT |= {f"QKV[{i}]": each for i, each in enumerate(texts(5).values())}
 
 test_attention = table(
-    (
-        "attention_with_cache",
-        "positions that come one by one find what they find in the whole text, themselves included",
-    ),
+    ("attention_with_cache", "positions that come one by one find what they find in the whole text, and themselves"),
     parts_agree(1),
     parts_agree(1, 1),
     parts_agree(1, 1, 1, 1, 1, 1, 1),
@@ -239,6 +207,13 @@ test_attention = table(
     parts_agree(4, 1, 2, dtype=np.float32, tolerance=1e-5),
     parts_agree(1, 1, 1, dtype=np.float32, tolerance=1e-5),
     parts_agree(3, 1, 3, scale=40.0, tolerance=1e-9),
+    ("attention_with_cache", "the new keys and values are in the cache afterwards, at their positions and layer"),
+    *after(FIVE, WRITTEN),
+    ("attention_with_cache", "the result is a Tensor that requires no gradient; Q, K and V are left as they are"),
+    *after(FIVE, LEFT),
+    ("attention_with_cache", "what the cache refuses is a ValueError"),
+    look.raises("attention_with_cache(*map(Tensor, texts(2).values()), notebook(11), 0, 11)", ValueError),
+    look.raises("attention_with_cache(*map(Tensor, texts(2).values()), notebook(5), 0, 3)", ValueError),
 )
 
 
@@ -268,23 +243,19 @@ def test_a_gpt_with_a_cache() -> None:
 
 
 class Teller:
-    """A model whose logits follow from all tokens that its cache holds, in their order. It notes what it reads.
+    """A model whose logits follow from all tokens that its cache holds, in their order.
 
     Attributes:
-        read: for each time that it was called the first position and how many tokens it read there.
-        seen: all tokens that it read, one after the other.
-        training: the mode it is in. `modes`: those that it was in when it was called.
+        read: for each call the first position and how many tokens were read. `seen`: those tokens, of all calls.
+        modes: for each call whether it was in training mode, and whether operations were recorded.
+        caches: the cache of each call.
     """
 
     def __init__(self, max_seq_len: int = 8, dtype: Any = np.float32) -> None:
         self.max_seq_len, self.num_layers, self.num_heads, self.training = max_seq_len, 2, 2, True
         self.tokens = SimpleNamespace(vocab_size=7, weight=Tensor(np.zeros((7, 4), dtype)))
         self.effects = numbers(max_seq_len, 7, 7, seed=8).astype(dtype)  # of a token at a position on each logit
-        self.read: list[tuple[int, int]] = []
-        self.seen: list[int] = []
-        self.modes: list[bool] = []
-        self.recorded: list[bool] = []
-        self.caches: list[Any] = []
+        self.read, self.seen, self.modes, self.caches = [], [], [], []
 
     def train(self, mode: bool = True) -> Any:
         self.training = mode
@@ -305,8 +276,7 @@ class Teller:
             raise ValueError(f"there is no position {end - 1}, max_seq_len is {self.max_seq_len}")
         self.read.append((start, indices.shape[1]))
         self.seen += indices.ravel().tolist()
-        self.modes.append(self.training)
-        self.recorded.append((leaf(1.0) * 2).requires_grad)
+        self.modes.append((self.training, (leaf(1.0) * 2).requires_grad))
         if cache is None:
             return Tensor(self.logits(indices))
         self.caches.append(cache)
@@ -356,14 +326,10 @@ def reads(prompt: list[int], length: int, *expected: tuple[int, int], context: i
     def check(e: Expression) -> None:
         e.given, model = f"max_seq_len {context}, prompt = {prompt}, max_length {length}", Teller(context)
         text = generate_with_cache(model, prompt, length, temperature=0)
-        close(
-            np.array(model.read), np.array(expected), "first position and number of tokens, at each call", e.given, 0.0
-        )
-        right, done = [], len(prompt)  # a call reads the last ones of the text as it is then
-        for _, count in expected:
-            right += told(Teller(context), prompt, length, temperature=0)[done - count : done].tolist()
-            done += 1
-        equal(tuple(model.seen), tuple(right), "the tokens that were read", e.given)
+        close(np.array(model.read), np.array(expected), "first position and number of tokens, each time", e.given, 0.0)
+        right = told(Teller(context), prompt, length, temperature=0)
+        last = [right[end - count : end] for end, (_, count) in enumerate(expected, len(prompt))]
+        equal(tuple(model.seen), tuple(np.concatenate(last).tolist()), "the tokens that were read", e.given)
         equal(len(text), length, "len(text)", e.given)
 
     return look.case(check, f"generate_with_cache(model, prompt, {length}, temperature=0)")
@@ -375,8 +341,8 @@ def test_modes() -> None:
         model = Teller().train(mode)
         generate_with_cache(model, [1, 2], 6)
         given = f"model.train({mode}), prompt of 2, max_length 6"
-        equal(tuple(set(model.modes)), (False,), "model.training while it read", given)
-        equal(tuple(set(model.recorded)), (False,), "whether operations were recorded", given)
+        for place, what in enumerate(("model.training while it read", "whether operations were recorded")):
+            equal(tuple({mode[place] for mode in model.modes}), (False,), what, given)
         equal(model.training, mode, "model.training afterwards", given)
         model = Teller().train(mode)
         raises(ValueError, lambda model=model: generate_with_cache(model, [1, 2], 6, temperature=-1.0), given)
@@ -468,10 +434,9 @@ def counted(length: int, layers: int, width: int, vocab: int, new: int) -> int:
     return sum(done)
 
 
-def measured(batch: int, length: int, layers: int, heads: int, width: int, dtype: str = "float32") -> int:
-    """Bytes of the two arrays of a cache."""
-    cache = KVCache(batch, length, layers, heads, width, dtype)
-    return cache.keys.nbytes + cache.values.nbytes
+def measured(*sizes: Any) -> int:
+    """Bytes of the two arrays of such a cache."""
+    return KVCache(*sizes).keys.nbytes + KVCache(*sizes).values.nbytes
 
 
 def first_above(weight_bytes: int, batch: int, *sizes: Any) -> int:
@@ -481,8 +446,7 @@ def first_above(weight_bytes: int, batch: int, *sizes: Any) -> int:
 
 def rate_counted(bandwidth: float, weight_bytes: int, text_bytes: int, batch: int) -> float:
     """Tokens a second of a memory that takes its time for all that is read in 7 steps, one text after the other."""
-    seconds = sum((weight_bytes + sum(text_bytes for _ in range(batch))) / bandwidth for _ in range(7))
-    return 7 * batch / seconds
+    return 7 * batch / sum((weight_bytes + sum([text_bytes] * batch)) / bandwidth for _ in range(7))
 
 
 def shared_by_loops(Q: np.ndarray, keys: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -497,28 +461,12 @@ def shared_by_loops(Q: np.ndarray, keys: np.ndarray, values: np.ndarray) -> np.n
 
 
 def shares(batch: int, heads: int, groups: int, length: int, scale: float = 1.0, dtype: Any = np.float64) -> Case:
-    shapes = {"Q": (batch, heads, 1, 4), "keys": (batch, groups, length, 4), "values": (batch, groups, length, 4)}
-    letters = {name: (scale * numbers(*shape, seed=i)).astype(dtype) for i, (name, shape) in enumerate(shapes.items())}
-
-    def check(e: Expression) -> None:
-        e.given = f"Q {shapes['Q']}, keys and values {shapes['keys']}, {np.dtype(dtype)}"
-        copies = [array.copy() for array in e.letters.values()]
-        result = grouped_attention(*copies)
-        tolerance = 1e-5 if dtype == np.float32 else 1e-9
-        close(
-            result,
-            shared_by_loops(*e.letters.values()),
-            "grouped_attention(Q, keys, values)",
-            e.given,
-            tolerance,
-            dtype,
-        )
-        for copy, (name, before) in zip(copies, e.letters.items()):
-            close(copy, before, f"{name} afterwards", e.given, 0.0)
-
-    return look.case(check, "grouped_attention(Q, keys, values)", **letters)
+    shapes, tolerance = [(batch, heads, 1, 4), *[(batch, groups, length, 4)] * 2], 1e-5 if dtype == np.float32 else 1e-9
+    letters = {name: (scale * numbers(*shapes[i], seed=i)).astype(dtype) for i, name in enumerate("QKV")}
+    return look.gives(SHARED, "shared_by_loops(Q, K, V)", tolerance=tolerance, dtype=dtype, **letters)
 
 
+SHARED = "grouped_attention(Q.data, K.data, V.data)"
 BYTES = ("1, 1, 1, 1, 1", "3, 10, 2, 5, 7", "2, 100, 4, 3, 16, 'float64'", "1, 12, 2, 3, 8, 'float16'")
 WORK = ((1, 1, 2, 3), (5, 2, 4, 7), (9, 3, 6, 11), (40, 1, 4, 50))
 GROWN = ("1000, 1, 2, 2, 4", "1024, 1, 2, 2, 4", "1023, 1, 2, 2, 4", "5000, 3, 2, 5, 2, 'float64'", "10, 1, 2, 2, 4")
@@ -534,6 +482,7 @@ test_systems = table(
     ("outgrown_length", "the first length at which such a cache is larger, by trying"),
     *(look.equals(f"outgrown_length({sizes})", eval(f"first_above({sizes})")) for sizes in GROWN),
     ("grouped_attention", "each head finds what its group's keys and values hold; none of the arrays changes"),
+    look.keeps(SHARED, Q=numbers(2, 4, 1, 3), K=numbers(2, 2, 5, 3, seed=1), V=numbers(2, 2, 5, 3, seed=2)),
     shares(1, 1, 1, 5),
     shares(2, 4, 2, 5),
     shares(1, 6, 2, 3),
