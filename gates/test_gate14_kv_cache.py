@@ -273,7 +273,8 @@ class Teller:
         start = 0 if cache is None else cache.length
         end = start + indices.shape[1]
         if end > self.max_seq_len:
-            raise ValueError(f"there is no position {end - 1}, max_seq_len is {self.max_seq_len}")
+            what = "the cache is full" if start == self.max_seq_len else f"{end} tokens are too many"
+            raise ValueError(f"{what}, max_seq_len is {self.max_seq_len}")
         self.read.append((start, indices.shape[1]))
         self.seen += indices.ravel().tolist()
         self.modes.append((self.training, (leaf(1.0) * 2).requires_grad))

@@ -144,6 +144,13 @@ def test_a_backend_of_somebodys_own_is_asked(tt: ModuleType) -> None:
     assert done
 
 
+def test_who_watches_sees_every_token(tt: ModuleType) -> None:
+    model, lengths = small(tt), []
+    with tt.watch(lambda name, result, *_: lengths.append(result.shape[2]) if name == "Attention" else None):
+        tt.generate_with_cache(model, [1, 2], 5, temperature=0)
+    assert lengths == [2, 2, 1, 1, 1, 1]  # two layers, for the prompt and for two tokens
+
+
 def decoders_made(tt: ModuleType, model: Any, monkeypatch: pytest.MonkeyPatch) -> int:
     """How many decoders a generation makes; its text must be that of `generate`."""
     from tinytorch.generation import decoder

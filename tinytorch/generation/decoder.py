@@ -25,6 +25,7 @@ from tinytorch.backends import NumPyBackend
 from tinytorch.config import get_backend
 from tinytorch.core.activations import GELU
 from tinytorch.core.attention import MultiHeadAttention
+from tinytorch.core.door import watchers
 from tinytorch.core.layer_norm import LayerNorm
 from tinytorch.core.layers import Dropout, Linear
 from tinytorch.models.transformer import GPT, MLP, TransformerBlock
@@ -40,7 +41,8 @@ def reader(model: Any, cache: Any) -> Callable[[np.ndarray], np.ndarray]:
     """A function that reads tokens (B, T) and gives the logits of the last ones, (B, vocab_size).
 
     It calls `model(tokens, cache)`. But where tokens come one at a time, and the model is one that `Decoder.fits`, it
-    has them read by a Decoder, which makes the same of them in half of the time.
+    has them read by a Decoder, which makes the same of them in half of the time. While somebody watches the operations
+    (`watch` in door.py), all go through the model, since a Decoder does not come to the door.
 
     The model is in evaluation mode, and its values do not change while the function is in use.
     """
@@ -48,7 +50,7 @@ def reader(model: Any, cache: Any) -> Callable[[np.ndarray], np.ndarray]:
     fits = Decoder.fits(model)
 
     def read(tokens: np.ndarray) -> np.ndarray:
-        if fits and tokens.shape[1] == 1:
+        if fits and tokens.shape[1] == 1 and not watchers:
             return decoder()(tokens[:, 0])
         return model(tokens, cache).data[:, -1]
 
