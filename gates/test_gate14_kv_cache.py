@@ -462,7 +462,7 @@ def shared_by_loops(Q: np.ndarray, keys: np.ndarray, values: np.ndarray) -> np.n
 
 
 def shares(batch: int, heads: int, groups: int, length: int, scale: float = 1.0, dtype: Any = np.float64) -> Case:
-    shapes, tolerance = [(batch, heads, 1, 4), *[(batch, groups, length, 4)] * 2], 1e-5 if dtype == np.float32 else 1e-9
+    shapes, tolerance = [(batch, heads, 1, 3), *[(batch, groups, length, 3)] * 2], 1e-5 if dtype == np.float32 else 1e-9
     letters = {name: (scale * numbers(*shapes[i], seed=i)).astype(dtype) for i, name in enumerate("QKV")}
     return look.gives(SHARED, "shared_by_loops(Q, K, V)", tolerance=tolerance, dtype=dtype, **letters)
 
