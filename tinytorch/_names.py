@@ -118,4 +118,6 @@ NAMES = {
     "attention_with_cache": ("tinytorch.generation.kv_cache", 14),
     "cache_for": ("tinytorch.generation.kv_cache", 14),
     "generate_with_cache": ("tinytorch.generation.kv_cache", 14),
+    "Decoder": ("tinytorch.generation.decoder", 14),
+    "reader": ("tinytorch.generation.decoder", 14),
 }
