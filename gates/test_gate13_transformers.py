@@ -120,9 +120,11 @@ def check_trained(e: Expression, layer: Callable[[], Any]) -> None:
     for name, tensor in made.named_tensors():
         way, ends = random_gradient(tensor.shape), []
         with unwatched():
-            for sign in (1, -2, 1):
-                tensor.data = tensor.data + sign * eps * way
+            here = tensor.data
+            for sign in (1, -1):
+                tensor.data = here + sign * eps * way
                 ends.append(float((plain(call()) * upstream).sum()))
+            tensor.data = here
         holds(tensor.grad is not None, f"a gradient of {name}", tensor.grad, e.given)
         slope = (ends[0] - ends[1]) / (2 * eps)
         close((tensor.grad * way).sum(), slope, f"({name}.grad · a direction), by central differences", e.given, 1e-6)
@@ -332,9 +334,8 @@ def deviations(e: Expression, kind: str, expected: float, mean: bool = False) ->
     ratio(all_numbers.std() / expected, what, f"the {expected:.4f} that it should be", 1.06, 0.94, e.given)
     off = abs(all_numbers.mean()) * np.sqrt(all_numbers.size) / all_numbers.std()
     holds(off < 5, f"a mean of {kind} that is 0, but for chance", float(f"{all_numbers.mean():.0e}"), e.given)
-    share = (np.abs(all_numbers) > 2 * all_numbers.std()).mean() / 0.0455
-    what, of = f"the share of {kind} beyond two deviations", "that of normal numbers"
-    ratio(share, what, of, 1.25, 0.75, e.given)
+    fourth = ((all_numbers / all_numbers.std()) ** 4).mean() / 3
+    ratio(fourth, f"the mean fourth power of {kind}", "that of normal numbers, 3 σ⁴", 1.3, 0.7, e.given)
     pairs = {(a.tobytes() == b.tobytes()) for i, a in enumerate(found) for b in found[:i]}
     equal(True in pairs, False, f"whether {kind} is the same in two blocks", e.given)
 
@@ -348,7 +349,7 @@ def seeded(seed: int, action: Callable[..., Any], *arguments: Any, **settings: A
     return action(*arguments, **settings)
 
 
-MANY = "seeded(1, lambda: GPT(200, 48, 4, 4, 150))"
+MANY = "seeded(1, lambda: GPT(130, 32, 4, 4, 130))"
 
 
 def check_anew(e: Expression) -> None:
@@ -358,7 +359,8 @@ def check_anew(e: Expression) -> None:
     model.initialise()
     for (name, tensor, array, was), (_, now) in zip(before, model.named_tensors()):
         holds(now is tensor, f"{name}, the Tensor that it was", "another Tensor", e.given)
-        holds(now.data is array, f"{name}.data, the array that it was", f"another one, {now.data.dtype}", e.given)
+        ratio(now.data.itemsize / array.itemsize, f"bytes of a number of {name}", "those before", 1, 1, e.given)
+        holds(now.data is array, f"{name}.data, the array that it was", "another array", e.given)
         if now.ndim == 1:
             close(now, was, f"{name}, which is no matrix", e.given, 0.0)
         else:
@@ -375,7 +377,7 @@ test_initialise = table(
     *started(MANY, attention_key_weight=0.02, attention_value_weight=0.02, mlp_up_weight=0.02),
     ("GPT.initialise", "those that write into the stream have 0.02 / √(2 · num_layers)"),
     *started(MANY, attention_out_weight=STREAM, mlp_down_weight=STREAM),
-    *started("GPT(9, 96, 1, 4, 5)", attention_out_weight=0.02 / 2**0.5, mlp_down_weight=0.02 / 2**0.5),
+    *started("GPT(9, 64, 1, 4, 5)", attention_out_weight=0.02 / 2**0.5, mlp_down_weight=0.02 / 2**0.5),
     ("GPT.initialise", "the deviation may be another one"),
     *started(f"(m := {MANY}, m.initialise(0.5))[0]", tokens_weight=0.5, mlp_up_weight=0.5),
     *started(f"(m := {MANY}, m.initialise(std=0.5))[0]", mlp_down_weight=0.5 / np.sqrt(8)),
@@ -509,21 +511,20 @@ def test_a_small_one_learns_to_copy() -> None:
     tensors = [tensor for _, tensor in model.named_tensors()]
 
     def loss_after_a_step(step: int) -> float:
-        read = random.integers(0, 5, (32, 4))
+        read = random.integers(0, 5, (24, 4))
         text = np.concatenate([read, read], axis=1)
         logits = model(Tensor(text[:, :-1]))[:, 3:]
         loss = next_token_loss(logits, text[:, 4:])
         loss.backward()
-        adam(tensors, memory, step, 0.02)
+        adam(tensors, memory, step, 0.03)
         return loss.item()
 
     given = "GPT(5, 16, 1, 2, 8), texts of 4 tokens that come twice"
     first = loss_after_a_step(1)
     ratio(first / np.log(5), "the loss before the first step", "log 5, that of guessing", 1.1, 0.9, given)
     with unwatched():
-        last = [loss_after_a_step(step) for step in range(2, 121)][-1]
-    print(last)
-    holds(last < 0.2, "a loss below 0.2 after 120 steps", float(f"{last:.0e}"), given)
+        last = [loss_after_a_step(step) for step in range(2, 51)][-1]
+    holds(last < 0.2, "a loss below 0.2 after 50 steps", float(f"{last:.0e}"), given)
 
 
 # GPT: how it writes
@@ -610,11 +611,11 @@ def draws(settings: str, x: Any, **more: Any) -> Case:
 
 
 def check_shares(e: Expression, temperature: float, allowed: int) -> None:
-    """Of 40,000 rows with the same logits each token is drawn as often as its probability says."""
+    """Of 10,000 rows with the same logits each token is drawn as often as its probability says."""
     logits = e.arrays()[0]
-    found = np.bincount(e(np.tile(logits, (40_000, 1))), minlength=len(logits)) / 40_000
+    found = np.bincount(e(np.tile(logits, (10_000, 1))), minlength=len(logits)) / 10_000
     chances = np.exp(logits / temperature) * (logits >= np.sort(logits)[-allowed])
-    ratio(abs(found - chances / chances.sum()).max() / 0.015, "how far shares are off", "0.015", 1.0, given=e.given)
+    ratio(abs(found - chances / chances.sum()).max() / 0.02, "how far shares are off", "0.02", 1.0, given=e.given)
 
 
 def check_numbers_used(e: Expression, used: int) -> None:
@@ -791,7 +792,7 @@ CHANCES = np.random.default_rng(8).uniform(0.05, 0.9, 30)
 
 test_systems = table(
     ("gpt_parameters", "the numbers in the Tensors of such a model: in the matrices of its blocks, and elsewhere"),
-    *(look.equals(f"gpt_parameters{sizes}", right_gpt_parameters(*sizes)) for sizes in SIZES),
+    *(look.gives(f"np.array(gpt_parameters{z})", np.array(right_gpt_parameters(*z)), tolerance=0) for z in SIZES),
     ("block_activations", "what blocks keep whose cost is known, without checkpoint"),
     *(
         look.equals(f"kept([{', '.join(blocks)}], False, {more})", expected)
@@ -818,12 +819,16 @@ test_systems = table(
         )
     ),
     ("block_activations", "what tracemalloc finds, in the blocks of a transformer"),
-    look.case(check_traced, "block_activations(blocks, x, mask, False)", False, blocks="three", x="a batch", mask="causal"),
-    look.case(check_traced, "block_activations(blocks, x, mask, True)", True, blocks="three", x="a batch", mask="causal"),
+    look.case(
+        check_traced, "block_activations(blocks, x, mask, False)", False, blocks="three", x="a batch", mask="causal"
+    ),
+    look.case(
+        check_traced, "block_activations(blocks, x, mask, True)", True, blocks="three", x="a batch", mask="causal"
+    ),
     ("token_flops", "what is counted when a text goes through such a model, for each of its tokens"),
     *(look.equals(f"token_flops{sizes}", right_token_flops(*sizes)) for sizes in COSTS),
     ("accumulation_plan", "the fewest parts that fit, and then the smallest parts, as trying all sizes finds them"),
-    *(look.equals(f"accumulation_plan{sizes}", right_plan(*sizes)) for sizes in PLANS),
+    *(look.gives(f"np.array(accumulation_plan{plan})", np.array(right_plan(*plan)), tolerance=0) for plan in PLANS),
     ("accumulation_plan", "if not even one text fits, it says what that takes"),
     look.raises("accumulation_plan(4, 99, 60, 40)", ValueError, 100, 99),
     look.raises("accumulation_plan(4, 50, 60, 40)", ValueError, 100, 50),
