@@ -191,7 +191,7 @@ class GPT(Layer):
             temperature, top_k: for `sample_tokens`.
 
         Returns:
-            (max_length,) or (B, max_length) int64, which begin with the prompt.
+            A new array (max_length,) or (B, max_length) of int64, which begins with the prompt.
 
         Raises:
             ValueError: the prompt is empty, has other axes, or a token that there is not (`prompt_tokens` sees to it).
