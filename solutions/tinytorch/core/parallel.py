@@ -21,7 +21,7 @@ from tinytorch.core.tensor import Tensor, recording, result_of
 
 __all__ = ["DataParallel"]
 
-Job = tuple[Layer, slice]  # a replica, and the part of the batch that it works on
+Job = tuple[Layer, list[Tensor], slice]  # a replica, its parameters, and the part of the batch that it works on
 
 
 class DataParallel(Layer):
@@ -46,7 +46,8 @@ class DataParallel(Layer):
 
     def __init__(self, model: Layer, threads: int = 2) -> None:
         self.model, self.threads = model, whole_number("DataParallel", "threads", threads, 1)
-        self._replicas = [deepcopy(model) for _ in range(threads)]
+        replicas = [deepcopy(model) for _ in range(threads)]
+        self._replicas = [(replica, _tensors(replica)) for replica in replicas]
         self._workers = ThreadPoolExecutor(threads, thread_name_prefix="replica")
 
     def forward(self, x: Any) -> Tensor:
@@ -63,12 +64,13 @@ class DataParallel(Layer):
         array = x.data if isinstance(x, Tensor) else np.asarray(x)
         if array.ndim == 0 or len(array) == 0:
             raise ValueError(f"DataParallel: expected a batch of at least one sample, got shape {array.shape}")
-        jobs = self._jobs(len(array))
+        shared = _tensors(self.model)
+        jobs = self._jobs(len(array), shared)
         seeds = generator().integers(2**63, size=len(jobs)) if self.training else range(len(jobs))
         recorded = memory.on  # the caller's; each thread has a switch of its own
 
         def run(job: Job, seed: int) -> Tensor:
-            replica, part = job
+            replica, _, part = job
             before = recording(recorded)
             try:
                 with drawing_from(np.random.default_rng(seed)):
@@ -79,18 +81,28 @@ class DataParallel(Layer):
         outputs = list(self._workers.map(run, jobs, seeds))
         data = np.concatenate([output.data for output in outputs])
         saved = {"jobs": jobs, "outputs": outputs, "workers": self._workers}
-        return result_of("DataParallel", data, *self.model.parameters(), **saved)
+        return result_of("DataParallel", data, *_parameters(shared), **saved)
 
-    def _jobs(self, samples: int) -> list[Job]:
+    def _jobs(self, samples: int, shared: list[Tensor]) -> list[Job]:
         """A replica that is as the model is now for each part of the batch; parts differ by one sample at most."""
-        parts = min(self.threads, samples)
-        bounds = [samples * part // parts for part in range(parts + 1)]
-        shared = [tensor for _, tensor in self.model.named_tensors()]
-        for replica in self._replicas[:parts]:
-            replica.train(self.training)
-            for (_, own), tensor in zip(replica.named_tensors(), shared):
+        jobs, parts = [], min(self.threads, samples)
+        for number, (replica, tensors) in enumerate(self._replicas[:parts]):
+            if replica.training != self.training:
+                replica.train(self.training)
+            for own, tensor in zip(tensors, shared):
                 own.data, own.requires_grad = tensor.data, tensor.requires_grad
-        return [(self._replicas[part], slice(bounds[part], bounds[part + 1])) for part in range(parts)]
+            part = slice(samples * number // parts, samples * (number + 1) // parts)
+            jobs.append((replica, _parameters(tensors), part))
+        return jobs
+
+
+def _tensors(layer: Layer) -> list[Tensor]:
+    """Every Tensor of a layer, once."""
+    return list({id(tensor): tensor for _, tensor in layer.named_tensors()}.values())
+
+
+def _parameters(tensors: list[Tensor]) -> list[Tensor]:
+    return [tensor for tensor in tensors if tensor.requires_grad]
 
 
 class DataParallelBackward(Function):
@@ -104,12 +116,12 @@ class DataParallelBackward(Function):
         """The gradients of the model's parameters, None for one that no part used."""
 
         def run(job: Job, output: Tensor) -> list[np.ndarray | None]:
-            replica, part = job
-            for parameter in replica.parameters():
+            _, parameters, part = job
+            for parameter in parameters:
                 parameter.grad = None  # left from another pass
             if output.requires_grad:
                 output.backward(grad_output[part])
-            return [parameter.grad for parameter in replica.parameters()]
+            return [parameter.grad for parameter in parameters]
 
         found = zip(*self.workers.map(run, self.jobs, self.outputs))
         return tuple(reduce(_plus, gradients) for gradients in found)
