@@ -179,7 +179,7 @@ def check_norm_rule(e: Expression, parts: slice, near: float) -> None:
 def norm_rule(parts: slice, *shape: int, dtype: Any = np.float64, x: Any = None, near: float = 1e-9) -> Case:
     x = (numbers(*shape) if x is None else x).astype(dtype)
     g = numbers(*x.shape, seed=5).astype(dtype)
-    return look.case(check_norm_rule, "rule.backward(g)", parts, near, x=x, g=g)
+    return look.case(check_norm_rule, "rule.backward(g)", parts, near, x=x, g=g, weight="(1, 4, 9, …) / 7")
 
 
 TO_X, TO_WEIGHT, TO_BIAS = slice(0, 1), slice(1, 2), slice(2, 3)
@@ -229,6 +229,13 @@ test_layer_norm = table(
 
 
 # The MLP and the block, also with toys in place of their parts
+
+
+# What the toys do, for the messages
+MLP_TOYS = {"up": "2 x + 1", "activation": "x²", "down": "3 x - 5"}
+BLOCK_TOYS = {"norm1": "2 x + 1", "attention": "3 x - 4", "dropout": "5 x + 0.25", "norm2": "2 - x / 2", "mlp": "x²"}
+GPT_TOYS = {"dropout": "2 x + 1", "blocks": "3 x - 1, then x / 2 + 2", "norm": "3 - 4 x"}
+SINGER = {"model": "a GPT whose logits follow a formula", "seed": 7}
 
 
 def toy_mlp() -> Any:
@@ -286,8 +293,8 @@ CAUSAL, ADDED = np.tri(3, dtype=bool), numbers(3, 3, seed=4)
 
 test_parts = table(
     ("MLP.forward", "up, activation and down, in this order"),
-    look.gives("toy_mlp()(x)", "3 * (2 * x + 1) ** 2 - 5", tolerance=1e-12, x=numbers(2, 3)),
-    look.gives("toy_mlp()(x)", "3 * (2 * x + 1) ** 2 - 5", tolerance=1e-12, x=[3.0, -0.5]),
+    look.gives("toy_mlp()(x)", "3 * (2 * x + 1) ** 2 - 5", tolerance=1e-12, **MLP_TOYS, x=numbers(2, 3)),
+    look.gives("toy_mlp()(x)", "3 * (2 * x + 1) ** 2 - 5", tolerance=1e-12, **MLP_TOYS, x=[3.0, -0.5]),
     ("MLP.forward", "of any leading axes, with biases and without, wide and narrow"),
     *(mlp_case("filled(MLP(3, 5))", numbers(*shape)) for shape in ((3,), (2, 3), (2, 1, 3))),
     mlp_case("filled(MLP(3, 5, bias=False))", numbers(2, 3)),
@@ -298,15 +305,21 @@ test_parts = table(
     trained("layer(x)", lambda: filled(MLP(3, 4)), x=Tensor(numbers(2, 3))),
     ("TransformerBlock.forward", "attention, then the MLP: each reads its norm and adds to the stream, after dropout"),
     *(
-        look.gives("toy_block()(x)", "right_toy_block(x)", tolerance=1e-12, x=numbers(*s))
+        look.gives("toy_block()(x)", "right_toy_block(x)", tolerance=1e-12, **BLOCK_TOYS, x=numbers(*s))
         for s in ((1, 3, 4), (2, 2, 4))
     ),
-    look.gives("toy_block()(x)", "right_toy_block(x)", tolerance=1e-12, x=[[[3.0, -0.5]]]),
+    look.gives("toy_block()(x)", "right_toy_block(x)", tolerance=1e-12, **BLOCK_TOYS, x=[[[3.0, -0.5]]]),
     ("TransformerBlock.forward", "mask, cache and layer_idx are handed on to attention"),
-    look.equals("handed_on()", "(None, None, 0)"),
-    look.equals("handed_on('the mask')", "('the mask', None, 0)"),
-    look.equals("handed_on(None, 'the cache', 3)", "(None, 'the cache', 3)"),
-    look.equals("handed_on('the mask', 'the cache', 5)", "('the mask', 'the cache', 5)"),
+    look.equals("handed_on()", "(None, None, 0)", what="mask, cache and layer_idx for attention"),
+    look.equals("handed_on('the mask')", "('the mask', None, 0)", what="mask, cache and layer_idx for attention"),
+    look.equals(
+        "handed_on(None, 'the cache', 3)", "(None, 'the cache', 3)", what="mask, cache and layer_idx for attention"
+    ),
+    look.equals(
+        "handed_on('the mask', 'the cache', 5)",
+        "('the mask', 'the cache', 5)",
+        what="mask, cache and layer_idx for attention",
+    ),
     ("TransformerBlock.forward", "of attention and MLP, as in NumPy; with a mask and without"),
     block_case(numbers(2, 3, 4)),
     block_case(numbers(2, 3, 4), CAUSAL),
@@ -423,14 +436,14 @@ def asked_blocks(cache: Any = None) -> str:
 
 
 def logits_of(made: str, x: Any, near: float = 1e-9, dtype: Any = np.float64) -> Case:
-    sizes = {"A": "2, 2", "B": "1, 4"}[made]
+    sizes = {"two_layers": "2, 2", "one_layer": "1, 4"}[made]
     made = f"{made}({np.dtype(dtype)})"
     return look.gives(f"{made}(x)", f"right_gpt(x, weights_of({made}), {sizes})", tolerance=near, dtype=dtype, x=x)
 
 
 float64, float32 = np.float64, np.float32
-A = lambda dtype=float: filled(GPT(11, 8, 2, 2, 6), dtype)
-B = lambda dtype=float: filled(GPT(5, 4, 1, 4, 3), dtype)
+two_layers = lambda dtype=float: filled(GPT(11, 8, 2, 2, 6), dtype)
+one_layer = lambda dtype=float: filled(GPT(5, 4, 1, 4, 3), dtype)
 INDICES = np.random.default_rng(3).integers(0, 11, (2, 6))
 
 
@@ -454,31 +467,45 @@ def adam(tensors: list[Any], memory: dict[int, list[Any]], step: int, lr: float)
 
 test_gpt = table(
     ("GPT.forward", "tokens, positions, dropout, the blocks in their order, norm, and the tokens' table again"),
-    *(look.gives("toy_gpt()(x)", "right_toy_gpt(x)", tolerance=1e-10, x=x) for x in (INDICES[:1, :5] % 7, [[6], [0]])),
-    look.gives("toy_gpt()([[3, 1, 3], [0, 6, 6]])", "right_toy_gpt(np.array([[3, 1, 3], [0, 6, 6]]))", tolerance=1e-10),
-    look.gives("toy_gpt()(np.array([[5, 2]], np.uint8))", "right_toy_gpt(np.array([[5, 2]]))", tolerance=1e-10),
+    *(
+        look.gives("toy_gpt()(x)", "right_toy_gpt(x)", tolerance=1e-10, **GPT_TOYS, x=x)
+        for x in (INDICES[:1, :5] % 7, [[6], [0]])
+    ),
+    look.gives(
+        "toy_gpt()([[3, 1, 3], [0, 6, 6]])",
+        "right_toy_gpt(np.array([[3, 1, 3], [0, 6, 6]]))",
+        tolerance=1e-10,
+        **GPT_TOYS,
+    ),
+    look.gives(
+        "toy_gpt()(np.array([[5, 2]], np.uint8))", "right_toy_gpt(np.array([[5, 2]]))", tolerance=1e-10, **GPT_TOYS
+    ),
     ("GPT.forward", "each block is given the cache and its own number"),
-    look.equals("asked_blocks()", "[(None, 0), (None, 1)]"),
-    look.equals("asked_blocks(Held())", "[(None, the cache, 0), (None, the cache, 1)]"),
+    look.equals("asked_blocks()", "[(None, 0), (None, 1)]", what="cache and layer_idx of each block"),
+    look.equals(
+        "asked_blocks(Held())",
+        "[(None, the cache, 0), (None, the cache, 1)]",
+        what="mask, cache and layer_idx of each block, beside a cache",
+    ),
     ("GPT.forward", "positions begin behind those that a cache holds"),
-    look.gives("toy_gpt()(x, Held())", "right_toy_gpt(x, 3)", tolerance=1e-10, x=[[4, 1]]),
+    look.gives("toy_gpt()(x, Held())", "right_toy_gpt(x, 3)", tolerance=1e-10, held=3, **GPT_TOYS, x=[[4, 1]]),
     look.raises("toy_gpt()(x, Held())", ValueError, x=[[4, 1, 2]]),
     ("GPT.forward", "the whole of it as in NumPy, in float64 and float32"),
-    logits_of("A", INDICES),
-    logits_of("A", INDICES[:1, :3]),
-    logits_of("B", [[4, 0, 4]]),
-    logits_of("B", [[2]]),
-    logits_of("A", INDICES, 1e-5, f4),
+    logits_of("two_layers", INDICES),
+    logits_of("two_layers", INDICES[:1, :3]),
+    logits_of("one_layer", [[4, 0, 4]]),
+    logits_of("one_layer", [[2]]),
+    logits_of("two_layers", INDICES, 1e-5, f4),
     ("GPT.forward", "no position looks at later ones: another future changes nothing"),
-    *(look.case(check_past, "A()", last) for last in (0, 2, 4)),
+    *(look.case(check_past, "two_layers()", last, model="GPT(11, 8, 2, 2, 6)") for last in (0, 2, 4)),
     ("GPT.forward", "refuses what are no indices (B, T), tokens that do not exist, and too long a text"),
-    look.raises("A()(x)", ValueError, "(3,)", x=[1, 2, 3]),
-    look.raises("A()(x)", ValueError, "(1, 2, 3)", x=np.zeros((1, 2, 3), int)),
-    *(look.raises("A()(x)", ValueError, x=x) for x in ([[1, 11]], [[-1]], np.zeros((1, 7), int))),
-    look.raises("A()(x)", TypeError, x=[[1.0, 2.0]]),
+    look.raises("two_layers()(x)", ValueError, "(3,)", x=[1, 2, 3]),
+    look.raises("two_layers()(x)", ValueError, "(1, 2, 3)", x=np.zeros((1, 2, 3), int)),
+    *(look.raises("two_layers()(x)", ValueError, x=x) for x in ([[1, 11]], [[-1]], np.zeros((1, 7), int))),
+    look.raises("two_layers()(x)", TypeError, x=[[1.0, 2.0]]),
     ("GPT.forward", "gradients reach all weights, and the table at both of its ends"),
-    trained("layer(INDICES)", lambda: A()),
-    trained("layer([[3, 3, 1]])", lambda: B()),
+    trained("layer(INDICES)", two_layers),
+    trained("layer([[3, 3, 1]])", one_layer),
     ("next_token_loss", "the mean over all positions of -log of the probability of the token that came"),
     *(
         look.gives("next_token_loss(x, t)", "right_loss(x, t)", tolerance=1e-9, dtype=float, x=numbers(*s, 5) * 3, t=t)
@@ -567,7 +594,9 @@ def written(prompt: Any, *arguments: Any, context: int = 4, **settings: Any) -> 
 
 def writes(*prompts: Any, settings: str) -> list[Case]:
     return [
-        look.gives(f"written(x, {settings})", f"right_text(x, {settings})", tolerance=0, dtype=np.int64, x=prompt)
+        look.gives(
+            f"written(x, {settings})", f"right_text(x, {settings})", tolerance=0, dtype=np.int64, x=prompt, **SINGER
+        )
         for prompt in prompts
     ]
 
@@ -622,7 +651,8 @@ def check_numbers_used(e: Expression, used: int) -> None:
     """Afterwards the generator goes on behind the numbers that were used."""
     with drawing_from(np.random.default_rng(5)):
         sample_tokens(numbers(3, 4), **e())
-        close(generator().random(), np.random.default_rng(5).random(9)[used], "the next random number", e.given, 0.0)
+        right, given = np.random.default_rng(5).random(9)[used], f"sample_tokens(logits (3, 4), **{e.text})"
+        close(generator().random(), right, "the next number of the generator", given, 0.0)
 
 
 def check_logits_kept(e: Expression) -> None:
@@ -760,6 +790,9 @@ def masked(x: Any, mask: Any) -> Any:
     return x * x * mask
 
 
+COSTS_KNOWN = {"x": "a leaf (8, 5)", "blocks": "four: (x · x) · (x · x), masked: x · x · mask, halved: half · half"}
+
+
 def kept(blocks: list[Any], checkpointed: bool, mask: Any = None, dtype: Any = np.float64) -> Any:
     return block_activations(blocks, leaf(numbers(8, 5), dtype), mask, checkpointed)
 
@@ -795,7 +828,7 @@ test_systems = table(
     *(look.gives(f"np.array(gpt_parameters{z})", f"np.array(right_gpt_parameters{z})", tolerance=0) for z in SIZES),
     ("block_activations", "what blocks keep whose cost is known, without checkpoint"),
     *(
-        look.equals(f"kept([{', '.join(blocks)}], False, {more})", expected)
+        look.equals(f"kept([{', '.join(blocks)}], False, {more})", expected, **COSTS_KNOWN)
         for blocks, more, expected in (
             (["four"], "", 2 * 320),  # x is a leaf, which is there anyway
             (["four"] * 3, "", (2 + 3 + 3) * 320),
@@ -809,7 +842,7 @@ test_systems = table(
         "what blocks keep that are checkpoints: the inputs of all but the first, which is there anyway",
     ),
     *(
-        look.equals(f"kept([{', '.join(blocks)}], True, {more})", expected)
+        look.equals(f"kept([{', '.join(blocks)}], True, {more})", expected, **COSTS_KNOWN)
         for blocks, more, expected in (
             (["four"], "", 0),
             (["four"] * 3, "", 2 * 320),
