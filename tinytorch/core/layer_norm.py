@@ -15,10 +15,10 @@ __all__ = ["LayerNorm"]
 
 
 class LayerNorm(Layer):
-    """Gives each vector of features mean 0 and variance 1, then applies a learned weight and a learned bias.
+    """Gives each vector of features mean 0 and variance 1, and then each feature a learned scale and a learned shift.
 
-    Unlike BatchNorm2d it looks at one position of one sample alone: it does the same in training and in evaluation, for
-    any batch, and a position cannot learn of another through it.
+    Unlike BatchNorm2d it looks at one position of one sample alone. So it does the same in training and in evaluation,
+    and for any batch, and no position learns of another through it.
 
     Args:
         embed_dim: the length of the last axis.
@@ -36,13 +36,20 @@ class LayerNorm(Layer):
         self.bias = Tensor(np.zeros(embed_dim, np.float32), requires_grad=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(x - mean) / √(var + eps) · weight + bias, with mean and (biased) var of the last axis; shape and dtype of x.
+        """(x - mean) / √(var + eps) · weight + bias: (…, embed_dim) -> (…, embed_dim), for any leading axes, also none.
 
-        Door "LayerNorm" of x, self.weight and self.bias; saved, as arrays of x's dtype that nobody changes later:
-        normalised, (x - mean) / √(var + eps), of x's shape, and inverse_std, 1 / √(var + eps), (…, 1).
+        Mean and variance are those of the last axis, for each vector its own; the variance is the mean of (x - mean)²,
+        divided by embed_dim and not by embed_dim - 1, and not E[x²] - E[x]², which a large mean makes useless.
+
+        Through the door as "LayerNorm", of x, self.weight and self.bias. Saved, as arrays of x's dtype: normalised,
+        (x - mean) / √(var + eps), of x's shape; and inverse_std, 1 / √(var + eps), (…, 1).
+
+        Args:
+            x: floats; the result has their dtype, whatever that of the weight. Integers count as float32. Only read.
 
         Raises:
-            ValueError: the last axis of x is not embed_dim long; the message names x's shape and embed_dim.
+            ValueError: the last axis of x is not embed_dim long, or there is none; the message names x's shape and
+                embed_dim.
 
         >>> LayerNorm(3)(Tensor([1.0, 2.0, 3.0])).numpy().round(3)
         array([-1.225,  0.   ,  1.225], dtype=float32)
@@ -53,16 +60,17 @@ class LayerNorm(Layer):
 
 
 class LayerNormBackward(Function):
-    """The rule of "LayerNorm". x̂ is `self.normalised`, G is grad_output."""
+    """The rule of "LayerNorm", of the inputs x, weight and bias. x̂ is `self.normalised`, G is grad_output."""
 
     normalised: np.ndarray
     inverse_std: np.ndarray
 
     def backward(self, grad_output: np.ndarray) -> Any:
-        """The gradients of x, weight and bias; those of weight and bias may keep leading axes, which the engine sums.
+        """The gradients of x, weight and bias, in that order and in G's dtype.
 
-        With D = G · weight, that of x is inverse_std · (D - mean(D) - x̂ · mean(D · x̂)), means over the last axis: the
-        two terms that are subtracted come through the mean and through the variance.
+        That of x also goes through mean and variance, which depend on every x of the vector: the lesson derives it.
+        Those of weight and bias may keep their leading axes, over which the engine sums. G and what was saved are only
+        read.
         """
         # >>> stage 13: your code
         raise NotImplementedError("stage 13: LayerNormBackward.backward is yours to write, see stages/13_transformers/README.md")

@@ -19,13 +19,14 @@ from tinytorch.core.layers import Dropout, Layer, Linear
 from tinytorch.core.losses import CrossEntropyLoss
 from tinytorch.core.rng import generator
 from tinytorch.core.tensor import Tensor
+from tinytorch.models.sampling import append_tokens, prompt_tokens, sample_tokens
 from tinytorch.text.embeddings import Embedding, PositionalEncoding, token_indices
 
-__all__ = ["GPT", "MLP", "TransformerBlock", "next_token_loss", "sample_tokens"]
+__all__ = ["GPT", "MLP", "TransformerBlock", "next_token_loss"]
 
 
 class MLP(Layer):
-    """Two linear layers with a GELU between them, applied to each position by itself.
+    """Two linear layers with a GELU between them. It works on each position by itself.
 
     Args:
         embed_dim: features that come in, and go out.
@@ -41,15 +42,19 @@ class MLP(Layer):
         self.activation = GELU("tanh")
 
     def forward(self, x: Tensor) -> Tensor:
-        """(…, embed_dim) -> (…, embed_dim): up, activation, down."""
+        """What `down` makes of the `activation` of what `up` makes of x: (…, embed_dim) -> (…, embed_dim).
+
+        >>> MLP(4, hidden=16)(Tensor([[1.0, 2.0, 3.0, 4.0]])).shape
+        (1, 4)
+        """
         return self.down(self.activation(self.up(x)))
 
 
 class TransformerBlock(Layer):
-    """Attention, in which positions learn of each other, then an MLP, in which each works on what it has learnt.
+    """Attention, by which positions learn of each other, then an MLP, by which each works on what it has learnt.
 
-    Both add to what comes in (the residual stream), and read it through a norm of their own (pre-norm). So there is a
-    way from the last block to the first on which nothing is multiplied, and gradients come through many blocks.
+    Both add to what comes in, the residual stream, and read it through a norm of their own (pre-norm). So there is a
+    way from the last block back to the first on which nothing is multiplied: gradients come through many blocks.
 
     Args:
         embed_dim, num_heads: as in MultiHeadAttention.
@@ -71,19 +76,22 @@ class TransformerBlock(Layer):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Any = None, cache: Any = None, layer_idx: int = 0) -> Tensor:
-        """(B, T, C) -> (B, T, C): x + dropout(attention(norm1(x))), and to that + dropout(mlp(norm2(of it))).
+        """(B, T, C) -> (B, T, C): the stream x with what attention adds to it, and then with what the MLP adds to that.
+
+        Attention reads norm1 of x, and the MLP reads norm2 of the stream that attention has added to. What either adds
+        goes through `dropout` first; the stream itself never does. x is only read.
 
         Args:
-            mask, cache, layer_idx: handed on to attention.
+            mask, cache, layer_idx: handed on to attention, `self.attention(…, mask, cache, layer_idx)`.
         """
         x = x + self.dropout(self.attention(self.norm1(x), mask, cache, layer_idx))
         return x + self.dropout(self.mlp(self.norm2(x)))
 
 
 class GPT(Layer):
-    """A transformer that predicts the next token at each position, from that position and those before it.
+    """A transformer that predicts the next token at each position, from the token there and those before it.
 
-    The table that embeds tokens is also the last layer (tied): the logit of a token is the product of its vector with
+    The table that embeds tokens is the last layer too (tied): the logit of a token is the product of its vector with
     what the blocks made of the position.
 
     Args:
@@ -91,12 +99,12 @@ class GPT(Layer):
         embed_dim: features of a position.
         num_layers: the number of blocks.
         num_heads: attention heads in each.
-        max_seq_len: the number of positions that it can look at, its context.
-        dropout: probability, in the blocks and after the embedding.
+        max_seq_len: its context, the number of positions that it can look at.
+        dropout: the probability in the blocks, and after the embedding.
 
     Attributes:
-        tokens: Embedding. positions: PositionalEncoding, learned. blocks: list of TransformerBlock, without biases.
-        norm: LayerNorm, the last layer before the logits.
+        tokens: Embedding. positions: PositionalEncoding, learned. dropout: Dropout.
+        blocks: list of TransformerBlock, without biases. norm: LayerNorm, the last layer before the logits.
 
     Source: Radford et al. 2019, "Language models are unsupervised multitask learners", section 2.3.
     """
@@ -120,10 +128,16 @@ class GPT(Layer):
         self.initialise()
 
     def initialise(self, std: float = 0.02) -> None:
-        """Draw all matrices anew from `generator()`: normal, mean 0, standard deviation `std`.
+        """Draw all matrices, the parameters with two axes, anew: normal numbers, mean 0, standard deviation `std`.
 
-        Those that write into the residual stream, `attention.out` and `mlp.down` of each block, get std / √(2 ·
-        num_layers): two of them add to it in each block, and so the variance at its end does not grow with the depth.
+        Those that write into the residual stream, `attention.out.weight` and `mlp.down.weight` of each block, get the
+        standard deviation std / √(2 · num_layers): two of them add to the stream in each block, and so the variance at
+        its end does not grow with the number of blocks.
+
+        The numbers come from `generator()`. Each parameter stays the Tensor that it is, with the dtype that it has, and
+        gets its new values in place; the weights and biases of the norms are left as they are.
+
+        Source: Radford et al. 2019, section 2.3.
         """
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2:
@@ -132,17 +146,26 @@ class GPT(Layer):
                 parameter.data[...] = generator().normal(0, scale, parameter.shape)
 
     def forward(self, indices: Any, cache: Any = None) -> Tensor:
-        """(B, T) indices -> logits (B, T, vocab_size): at each position, of the token that comes next.
+        """(B, T) indices -> logits (B, T, vocab_size), at each position of the token that comes next.
 
-        No position looks at later ones: changing a token leaves all logits before it as they are.
+        The tokens' vectors get those of their positions added and go through `dropout`, the blocks in their order, each
+        called as block(x, mask, cache, layer_idx), and `norm`. The logits are the product with the tokens' table,
+        (vocab_size, C), turned round. All is made of tensor operations, and gradients reach every parameter.
+
+        No position looks at later ones (`causal_mask`): changing a token leaves all logits before it as they are.
 
         Args:
             indices: a Tensor, an array or a list of integers; T is at most max_seq_len.
             cache: None; from stage 14 on, what the positions before these left: an object with `length`, their number,
-                and what `MultiHeadAttention` asks of it. It takes care of causality itself, and gets no mask.
+                after which the positions of these begin. It takes care of causality itself: the mask is None then.
 
         Raises:
-            ValueError: indices are not (B, T), or a position lies beyond max_seq_len.
+            ValueError: indices are not (B, T), and the message names their shape; or there is no such token
+                (`token_indices` sees to it), or a position lies beyond max_seq_len.
+            TypeError: indices are no integers.
+
+        >>> GPT(vocab_size=5, embed_dim=8, num_layers=2, num_heads=2, max_seq_len=4)([[3, 1, 4]]).shape
+        (1, 3, 5)
         """
         indices = token_indices(indices, self.tokens.vocab_size)
         if indices.ndim != 2:
@@ -157,18 +180,21 @@ class GPT(Layer):
     def generate(self, prompt: Any, max_length: int, temperature: float = 1.0, top_k: int | None = None) -> np.ndarray:
         """Write on from `prompt`, a token at a time, until the text has `max_length` tokens.
 
-        Each token is drawn by `sample_tokens` from the logits of the last position. The model sees at most the last
-        max_seq_len tokens. It writes in evaluation mode, without recording, and is left in the mode that it was in.
+        For each token `self.forward` is given the last max_seq_len tokens of the text, or all if there are fewer, as
+        (B, T). `sample_tokens` draws the token, a row a text, from the logits of the last position (logits.data, an
+        array). All this happens in evaluation mode and inside `no_grad`. Afterwards, also after an error, the model is
+        in the mode that it was in.
 
         Args:
-            prompt: (T,) or (B, T) integers, T at least 1.
-            max_length: of the whole text, prompt included; a prompt that is as long or longer comes back as it is.
+            prompt: (T,) or (B, T) integers, T at least 1, as a Tensor, an array or a list; only read.
+            max_length: of the whole text, prompt included. A prompt that is as long or longer comes back as it is.
+            temperature, top_k: for `sample_tokens`.
 
         Returns:
-            (max_length,) or (B, max_length) int64, which begin with the prompt.
+            A new array (max_length,) or (B, max_length) of int64, which begins with the prompt.
 
         Raises:
-            ValueError: the prompt is empty or has other axes.
+            ValueError: the prompt is empty, has other axes, or a token that there is not (`prompt_tokens` sees to it).
         """
         tokens = prompt_tokens(prompt, self.tokens.vocab_size)
         mode = self.training
@@ -183,53 +209,22 @@ class GPT(Layer):
         return tokens
 
 
-def prompt_tokens(prompt: Any, vocab_size: int) -> np.ndarray:
-    """`prompt` as int64, (T,) or (B, T), if a text can begin with it; else a ValueError that names its shape."""
-    tokens = token_indices(prompt, vocab_size).astype(np.int64)
-    if tokens.ndim not in (1, 2) or tokens.size == 0:
-        raise ValueError(f"generate: expected a prompt (T,) or (B, T) of at least one token, got shape {tokens.shape}")
-    return tokens
+def next_token_loss(logits: Tensor, targets: Any) -> Tensor:
+    """The mean cross-entropy over all positions, in nats: logits (B, T, vocab_size), targets (B, T) -> shape ().
 
-
-def append_tokens(tokens: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """(T,) or (B, T) tokens with the `new` ones, (1,) or (B,), behind them."""
-    return np.concatenate([tokens, new.reshape(*tokens.shape[:-1], 1)], axis=-1)
-
-
-def sample_tokens(logits: np.ndarray, temperature: float = 1.0, top_k: int | None = None) -> np.ndarray:
-    """A token for each row of logits, (B, vocab_size) -> (B,) int64, drawn from softmax(logits / temperature).
+    Gradients reach the logits.
 
     Args:
-        temperature: below 1 the likelier tokens get likelier; at 0 the likeliest is taken (the first, if several are),
-            and nothing is drawn.
-        top_k: if given, only the k likeliest tokens of a row can be drawn.
-
-    One number is drawn for each row from `generator()`, at once: `generator().random(B)`. The row's token is the
-    first whose cumulated probability exceeds it.
+        targets: at each position the token that comes next, an integer: a Tensor, an array or a list. The caller has
+            moved them by one already: indices = text[:, :-1] and targets = text[:, 1:].
 
     Raises:
-        ValueError: temperature is negative or no number, or top_k below 1.
-    """
-    if not 0 <= temperature < math.inf:
-        raise ValueError(f"sample_tokens: expected a temperature ≥ 0, got {temperature}")
-    if top_k is not None:
-        whole_number("sample_tokens", "top_k", top_k, 1)
-    if temperature == 0:
-        return logits.argmax(axis=-1)
-    logits = logits.astype(np.float64)
-    if top_k is not None and top_k < logits.shape[-1]:
-        least = np.sort(logits, axis=-1)[:, -top_k, None]
-        logits = np.where(logits < least, -np.inf, logits)
-    weights = np.exp((logits - logits.max(axis=-1, keepdims=True)) / temperature)
-    cumulated = weights.cumsum(axis=-1)
-    drawn = generator().random(len(logits))[:, None] * cumulated[:, -1:]
-    return (cumulated > drawn).argmax(axis=-1)
+        ValueError: targets are not of the shape (B, T), even if there are B · T of them; the message names both shapes.
 
-
-def next_token_loss(logits: Tensor, targets: Any) -> Tensor:
-    """The mean cross-entropy over all positions: logits (B, T, vocab_size), targets (B, T) integers -> shape ().
-
-    Targets are the tokens that come next: those that went in, moved by one.
+    >>> round(next_token_loss(Tensor(np.zeros((1, 2, 5))), [[3, 4]]).item(), 4)  # all equally likely: log 5
+    1.6094
     """
     targets = targets.data if isinstance(targets, Tensor) else np.asarray(targets)
+    if targets.shape != logits.shape[:-1]:
+        raise ValueError(f"next_token_loss: targets {targets.shape} do not fit the logits {logits.shape}")
     return CrossEntropyLoss()(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1))
