@@ -1,4 +1,4 @@
-"""Code that is given: random numbers of a thread's own, what a loss remembers, what an optimizer shows, which settings are refused."""
+"""Given code: random numbers of a thread's own, what a loss remembers, what an optimizer shows, what is refused."""
 
 from __future__ import annotations
 
