@@ -8,7 +8,7 @@ import numpy as np
 
 from tinytorch import GPT, KVCache, Tensor, attention_with_cache, generate_with_cache, manual_seed
 from tinytorch.core.rng import generator
-from tinytorch.systems.generation import cache_bytes, grouped_attention, outgrown_length, token_flops, token_rate
+from tinytorch.systems.generation import cache_bytes, grouped_attention, outgrown_length, decoding_flops, token_rate
 from workshop.checks import close, equal, exercise, holds, plain, raises
 from workshop.probes import leaf, numbers
 from workshop.tables import Case, Cases, Expression, table
@@ -476,10 +476,10 @@ RATES = ("1e9, 4_000_000, 1_000_000, 1", "2e10, 500_000, 3_000_000, 16", "1e8, 1
 test_systems = table(
     ("cache_bytes", "the bytes of the two arrays of such a cache"),
     *(look.equals(f"cache_bytes({sizes})", eval(f"measured({sizes})")) for sizes in BYTES),
-    ("token_flops", "with a cache: what is counted in products for the last position alone"),
-    *(look.equals(f"token_flops{each[:4]}".replace(")", ", True)"), counted(*each, 1)) for each in WORK),
-    ("token_flops", "without a cache: what is counted in products for all positions"),
-    *(look.equals(f"token_flops{each[:4]}".replace(")", ", False)"), counted(*each, each[0])) for each in WORK),
+    ("decoding_flops", "with a cache: what is counted in products for the last position alone"),
+    *(look.equals(f"decoding_flops{each[:4]}".replace(")", ", True)"), counted(*each, 1)) for each in WORK),
+    ("decoding_flops", "without a cache: what is counted in products for all positions"),
+    *(look.equals(f"decoding_flops{each[:4]}".replace(")", ", False)"), counted(*each, each[0])) for each in WORK),
     ("outgrown_length", "the first length at which such a cache is larger, by trying"),
     *(look.equals(f"outgrown_length({sizes})", eval(f"first_above({sizes})")) for sizes in GROWN),
     ("grouped_attention", "each head finds what its group's keys and values hold; none of the arrays changes"),

@@ -119,7 +119,7 @@ def counting(tt: ModuleType) -> Iterator[list[int]]:
 
 
 def test_work_of_a_token_is_what_the_systems_function_says(tt: ModuleType) -> None:
-    from tinytorch.systems.generation import token_flops
+    from tinytorch.systems.generation import decoding_flops
 
     sizes = {"num_layers": 2, "embed_dim": 32, "vocab_size": 65}
     model = model_of(tt, 65, 32, 2, 4, 256)
@@ -132,8 +132,8 @@ def test_work_of_a_token_is_what_the_systems_function_says(tt: ModuleType) -> No
             model(text[:, : length - 1], cache)
             with counting(tt) as with_cache:
                 model(text[:, length - 1 : length], cache)
-        assert sum(with_all) == token_flops(length, **sizes, cached=False)
-        assert sum(with_cache) == token_flops(length, **sizes, cached=True)
+        assert sum(with_all) == decoding_flops(length, **sizes, cached=False)
+        assert sum(with_cache) == decoding_flops(length, **sizes, cached=True)
     assert sum(with_all) == 256 * sum(with_cache)
 
 

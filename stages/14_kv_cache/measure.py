@@ -15,7 +15,7 @@ import numpy as np
 
 from tinytorch import GELU, GPT, LayerNorm, Linear, Tensor, cache_for, generate_with_cache, manual_seed, no_grad
 from tinytorch.generation.decoder import Decoder
-from tinytorch.systems.generation import cache_bytes, grouped_attention, outgrown_length, token_flops, token_rate
+from tinytorch.systems.generation import cache_bytes, grouped_attention, outgrown_length, decoding_flops, token_rate
 
 VOCAB, WIDTH, LAYERS, HEADS, CONTEXT = 65, 128, 4, 4, 256  # the model of milestone 4
 HEAD_DIM = WIDTH // HEADS
@@ -65,7 +65,7 @@ def positions(model: GPT) -> dict[int, list[float]]:
         f"{'length':>10}{'no cache':>14}{'cache':>14}{'no cache':>16}{'layers':>12}{'decoder':>12}{'times as fast':>20}"
     )
     for length in LENGTHS:
-        work = [token_flops(length, LAYERS, WIDTH, VOCAB, cached) / 1e6 for cached in (False, True)]
+        work = [decoding_flops(length, LAYERS, WIDTH, VOCAB, cached) / 1e6 for cached in (False, True)]
         actions = (lambda: model(text[:, :length]), lambda: layers(length - 1), lambda: decoder(length - 1))
         times = [seconds(action, 0.7) for action in actions]
         rates[length] = [1 / time for time in times]
@@ -180,7 +180,7 @@ def plot(rates: dict[int, list[float]]) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     lengths = np.arange(1, CONTEXT + 1)
     for cached, name in ((False, "no cache"), (True, "cache")):
-        work = [token_flops(int(n), LAYERS, WIDTH, VOCAB, cached) / 1e6 for n in lengths]
+        work = [decoding_flops(int(n), LAYERS, WIDTH, VOCAB, cached) / 1e6 for n in lengths]
         left.plot(lengths, work, label=name)
     left.set(title="Work for one more token", xlabel="length of the text", ylabel="MFLOP", yscale="log")
     for name, values in zip(("no cache", "cache, layers", "cache, decoder"), zip(*rates.values())):

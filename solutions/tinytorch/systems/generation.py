@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["cache_bytes", "grouped_attention", "outgrown_length", "token_flops", "token_rate"]
+__all__ = ["cache_bytes", "grouped_attention", "outgrown_length", "decoding_flops", "token_rate"]
 
 
 def cache_bytes(
@@ -23,7 +23,7 @@ def cache_bytes(
     return 2 * batch_size * length * num_layers * num_heads * head_dim * np.dtype(dtype).itemsize
 
 
-def token_flops(length: int, num_layers: int, embed_dim: int, vocab_size: int, cached: bool) -> int:
+def decoding_flops(length: int, num_layers: int, embed_dim: int, vocab_size: int, cached: bool) -> int:
     """Floating-point operations of all matrix products for the logits of position `length`, the last of a text.
 
     A product of (m, k) by (k, n) takes 2 m k n. With a cache the last position alone is worked out: its query meets the
@@ -33,9 +33,9 @@ def token_flops(length: int, num_layers: int, embed_dim: int, vocab_size: int, c
     Products: in each layer those with the weights, four of (C, C) in attention, (C, 4 C) and (4 C, C) in the MLP;
     queries with keys, probabilities with values; and at the end that with the table (C, vocab_size). C is embed_dim.
 
-    >>> token_flops(length=256, num_layers=4, embed_dim=128, vocab_size=65, cached=True)
+    >>> decoding_flops(length=256, num_layers=4, embed_dim=128, vocab_size=65, cached=True)
     2113792
-    >>> token_flops(length=256, num_layers=4, embed_dim=128, vocab_size=65, cached=False)
+    >>> decoding_flops(length=256, num_layers=4, embed_dim=128, vocab_size=65, cached=False)
     541130752
     """
     new = 1 if cached else length
