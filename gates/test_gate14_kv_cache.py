@@ -8,7 +8,7 @@ import numpy as np
 
 from tinytorch import GPT, KVCache, Tensor, attention_with_cache, generate_with_cache, manual_seed
 from tinytorch.core.rng import generator
-from tinytorch.systems.generation import cache_bytes, grouped_attention, outgrown_length, decoding_flops, token_rate
+from tinytorch.systems.generation import cache_bytes, decoding_flops, grouped_attention, outgrown_length, token_rate
 from workshop.checks import close, equal, exercise, holds, plain, raises
 from workshop.probes import leaf, numbers
 from workshop.tables import Case, Cases, Expression, table

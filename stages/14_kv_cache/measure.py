@@ -15,7 +15,7 @@ import numpy as np
 
 from tinytorch import GELU, GPT, LayerNorm, Linear, Tensor, cache_for, generate_with_cache, manual_seed, no_grad
 from tinytorch.generation.decoder import Decoder
-from tinytorch.systems.generation import cache_bytes, grouped_attention, outgrown_length, decoding_flops, token_rate
+from tinytorch.systems.generation import cache_bytes, decoding_flops, grouped_attention, outgrown_length, token_rate
 
 VOCAB, WIDTH, LAYERS, HEADS, CONTEXT = 65, 128, 4, 4, 256  # the model of milestone 4
 HEAD_DIM = WIDTH // HEADS
