@@ -121,12 +121,12 @@ class Quiet:
 
 
 def test_fit_goes_on_where_the_trainer_is_and_keeps_each_epoch() -> None:
-    plan = Plan(lambda epoch: [(f"epoch {epoch}", [0, 1])] * 2, images=4, epochs=3)
+    plan = Plan(lambda epoch: [(f"epoch {epoch}", [0, 1])] * 2, samples=4, epochs=3)
     run, trainer, kept = Quiet(), Trainer(0.25, epoch=1), []
     done = fit(run, "model", trainer, plan, images(20), lambda **figures: kept.append(figures))  # type: ignore[arg-type]
     assert trainer.seen == [["epoch 1"] * 2, ["epoch 2"] * 2]
     assert done == kept and [each["loss"] for each in done] == [0.25, 0.25]
-    assert set(done[0]) == {"loss", "test_loss", "test_accuracy", "seconds"}
+    assert set(done[0]) == {"loss", "test_loss", "test_accuracy", "seconds", "cpu_seconds"}
     assert run.progress == 12 and run.said[0].startswith("model, epoch 2 of 3: loss 0.2500, ")
 
 
