@@ -42,12 +42,14 @@ def draw_training(run: Run) -> None:
 def draw_samples(run: Run, prompt: str) -> None:
     """The same prompt continued by the model as it was after so many steps."""
     texts = run.metrics["texts by step"]
-    with run.picture("samples", 11, 5.5) as figure:
-        for axes, (step, text) in zip(figure.subplots(1, len(texts), squeeze=False).flat, texts.items()):
-            lines = [part for line in text.split("\n") for part in textwrap.wrap(line, 29) or [""]]
-            shown = "\n".join(lines[:18]).replace("$", r"\$")  # matplotlib takes a pair of them for a formula
-            axes.text(0, 1, shown, family="monospace", fontsize=8, va="top", transform=axes.transAxes)
+    with run.picture("samples", 11, 6.5) as figure:
+        grid = figure.subplots(2, 2)
+        for axes in grid.flat:
             axes.axis("off")
+        for axes, (step, text) in zip(grid.flat, texts.items()):
+            lines = [part for line in text.split("\n") for part in textwrap.wrap(line, 60) or [""]]
+            shown = "\n".join(lines[:13]).replace("$", r"\$")  # matplotlib takes a pair of them for a formula
+            axes.text(0, 1, shown, family="monospace", fontsize=9, va="top", transform=axes.transAxes)
             axes.set_title(f"after {step:,} steps", loc="left")
         figure.suptitle(f"What the model makes of {prompt.strip()}", x=0.01, ha="left")
 
@@ -87,7 +89,7 @@ def draw_attention(run: Run, model: Any, data: Data) -> None:
     with run.picture("attention", 8, 7.5) as figure:
         axes = figure.subplots()
         axes.grid(False)
-        image = axes.imshow(probabilities[chosen], cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+        image = axes.imshow(probabilities[chosen], cmap="Blues", vmin=0, interpolation="nearest")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_ticks(range(len(names)), names, family="monospace", fontsize=9)
         axes.set(

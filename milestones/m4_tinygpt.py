@@ -29,7 +29,7 @@ from milestones.m4_drawing import draw_attention, draw_neighbours, draw_samples,
 from milestones.m4_ngrams import codes, kneser_ney, witten_bell
 from milestones.m4_training import learn_by_heart, learn_grammar, make_trainer, planned
 from milestones.models import CONTEXT, gpt
-from workshop.judging import Start, fit, gradient_norm, judge_training, next_token_logits, values
+from workshop.judging import Start, fit, gradient_norm, judge_training, seeing_ahead, values
 from workshop.surroundings import keep_memory, peak_memory
 from workshop.training_run import Run, main
 
@@ -60,7 +60,8 @@ class Recipe:
 def recipe_of(run: Run) -> Recipe:
     """The recipe that the options ask for."""
     if run.quick:
-        return Recipe(Schedule(20, 8, epoch=10), 1.60, width=32, layers=2, pairs=300 if "bpe" in run.given else 0)
+        pairs = 300 if "bpe" in run.given else 0
+        return Recipe(Schedule(20, 8, epoch=10), 1.60, dropout=0.1, pairs=pairs, width=32, layers=2)
     if "bpe" in run.given:
         return Recipe(Schedule(9000 if "long" in run.given else 5000, 16), 1.55, dropout=0.1, pairs=512)
     if "long" in run.given:
@@ -148,17 +149,10 @@ def judge(run: Run, model: Any, data: Data, start: Start, bound: float) -> None:
     run.require(f"{where}, {data.judged.characters:,} characters", nats, "<=", bound)
     judge_training(run, model, start, "table of positions")
     run.require("characters that the tokenizer brings back wrong", data.wrong, "==", 0, full_only=False)
-    run.require("logits that a later token changes", seeing_ahead(run, model, data), "==", 0, full_only=False)
+    ahead = seeing_ahead(run.tinytorch, model, data.judged.tokens[:CONTEXT])
+    run.require("logits that a later token changes", ahead, "==", 0, full_only=False)
     run.say(WHY.format(math.exp(nats)))
     run.say("Counting reaches, in nats: " + ", ".join(f"{name} {each:.3f}" for name, each in counted.items()))
-
-
-def seeing_ahead(run: Run, model: Any, data: Data) -> int:
-    """How many logits change with the last token, before that: a model that sees what it is asked for knows it all."""
-    tokens = np.repeat(data.judged.tokens[None, :CONTEXT], 2, axis=0)
-    tokens[1, -1] = (tokens[0, -1] + 1) % len(data.tokenizer)
-    logits = next_token_logits(run.tinytorch, model, tokens)[:, :-1]
-    return int((np.abs(logits[0] - logits[1]) > 1e-4).sum())
 
 
 # Writing

@@ -117,6 +117,12 @@ def answers(tt: Any, model: Any, data: Images, classes: int = 10) -> np.ndarray:
     return logits
 
 
+def seeing_ahead(tt: Any, model: Any, tokens: np.ndarray) -> int:
+    """How many logits before the last of `tokens` (T,) change with it; any, and a model sees what it is asked for."""
+    logits = next_token_logits(tt, model, np.stack([tokens, [*tokens[:-1], 1 if tokens[-1] == 0 else 0]]))
+    return int((np.abs(logits[0, :-1] - logits[1, :-1]) > 1e-4).sum())
+
+
 # How good the answers are
 
 
