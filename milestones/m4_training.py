@@ -21,6 +21,7 @@ from milestones.m4_data import (
     split,
     windows,
 )
+from milestones.m4_ngrams import witten_bell
 from milestones.models import gpt
 from workshop.judging import Plan, Text, Watched, fit
 from workshop.training_run import Run
@@ -115,6 +116,11 @@ def learn_grammar(run: Run) -> None:
     schedule = Schedule(10, 4, epoch=5) if run.quick else Schedule(600, 32)
     lines = windows(np.concatenate([data.tokens[-1:], data.tokens]), LINE)[::LINE]  # each after the end of one before
     fit(run, "grammar", trainer, planned(run, trainer, lines, schedule), data.judged)
-    reached = math.exp(data.judged.nats(tt, model))
-    run.metrics["perplexity of the grammar's text"] = {"reached": reached, "its true entropy": math.exp(entropy())}
+    reached, kinds = math.exp(data.judged.nats(tt, model)), len(data.tokenizer)
+    counted = witten_bell(data.tokens, data.judged.tokens[1:], kinds, order=5)[-1]
+    run.metrics["perplexity of the grammar's text"] = {
+        "reached": reached,
+        "by its true entropy": math.exp(entropy()),
+        "by a 5-gram": math.exp(counted),
+    }
     run.require(f"perplexity of a grammar's text, at best {math.exp(entropy()):.3f}", reached, "<", 2.0)

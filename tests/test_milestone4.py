@@ -256,6 +256,7 @@ def test_figures_say_of_which_text_they_are(quick: tuple[Path, str]) -> None:
     assert all(text.startswith("ROMEO:\n") for text in metrics["texts by step"].values())
     assert metrics["nats a character"] == pytest.approx(np.log(metrics["perplexity of a character"]))
     assert metrics["CPU seconds of training"] > 0 and metrics["peak memory in MB"] < 500
+    assert metrics["perplexity of the grammar's text"]["by its true entropy"] == pytest.approx(1.535, abs=1e-3)
     assert metrics["memory kept between steps"] == (platform.libc_ver()[0] == "glibc")
 
 
