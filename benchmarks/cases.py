@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "solutions"), str(ROOT)]
 
 import tinytorch as tt
+from benchmarks.language import LANGUAGE
 from benchmarks.pairs import Case, Side, measure, quartiles
 from milestones import m2_mlp, m3_cnn
 from milestones.m3_data import MEAN, STD
@@ -231,6 +232,7 @@ CASES: dict[str, list[Callable[[], Case | dict[str, Any]]]] = {
         convolution,
         loading,
     ],
+    "language": LANGUAGE,
 }
 
 if __name__ == "__main__":

@@ -28,11 +28,11 @@ console = Console(highlight=False, width=max(100, Console().width))  # the table
 def measured(cases: str, threads: int) -> list[dict[str, Any]]:
     """What `cases.py` finds with so many threads on both sides.
 
-    The layers for images have threads of their own, as many as there are cores, in each of which BLAS then uses one: so
-    milestone 3 runs, and so they are compared.
+    Convolution has threads of its own, as many as there are cores, and a GPT has a replica in each thread; in each of
+    them BLAS then uses one: so milestones 3 and 4 run, and so they are compared.
     """
     environment = os.environ | dict.fromkeys(THREADS, str(threads))
-    if cases == "images":
+    if cases != "products":
         environment["OPENBLAS_NUM_THREADS"] = "1"
     command, found = [sys.executable, str(ROOT / "benchmarks" / "cases.py"), cases], []
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, encoding="utf-8") as process:
@@ -107,11 +107,16 @@ def main() -> int:
             "PyTorch's do, lose most by that, and the ratios flatter tinytorch.",
             soft_wrap=True,
         )
-    rows = [row for threads in sorted({1, cores}) for row in measured("products", threads)] + measured("images", cores)
+    kernels = os.environ.get("OPENBLAS_CORETYPE", "their own choice")
+    console.print(f"NumPy's BLAS kernels: {kernels} (OPENBLAS_CORETYPE)", style="dim")
+    counts = sorted({1, cores})
+    rows = [row for cases in ("products", "language") for threads in counts for row in measured(cases, threads)]
+    rows += measured("images", cores)
     console.print(table(rows))
     out = ROOT / "runs" / "bench"
     out.mkdir(parents=True, exist_ok=True)
     surroundings = {"machine": machine(), "load before": load, "versions": versions("numpy", "torch")}
+    surroundings["BLAS kernels"] = kernels
     write_json(out / "bench.json", surroundings | {"rows": rows})
     draw(rows, out / "bench.png")
     console.print(f"{shown(out)} holds bench.json and bench.png", soft_wrap=True)

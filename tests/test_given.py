@@ -1,9 +1,11 @@
-"""Code of stages 04 to 08 that is given: what a loss remembers, what an optimizer shows, which settings are refused."""
+"""Code that is given: random numbers of a thread's own, what a loss remembers, what an optimizer shows, which settings are refused."""
 
 from __future__ import annotations
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -141,3 +143,40 @@ def test_cifar10_takes_five_files_to_train_with_in_their_order_and_one_for_the_t
     assert train.labels.tolist() == [0, 1, 2, 3, 4] and test.labels.tolist() == [5]
     assert train.images.shape == (5, 3, 32, 32) and train.images[:, 0, 0, 9].tolist() == [9] * 5
     assert train.images[:, 2, 31, 31].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_thread_draws_from_a_generator_of_its_own(tt: ModuleType) -> None:
+    """Inside `drawing_from` this thread's numbers come from there, and the package's own stream goes on untouched."""
+    tt.manual_seed(7)
+    expected = np.random.default_rng(7).random(3).tolist()
+    drawn = [tt.generator().random()]
+    with tt.drawing_from(np.random.default_rng(1)):
+        assert tt.generator().random() == np.random.default_rng(1).random()
+        with ThreadPoolExecutor(1) as other:
+            drawn.append(other.submit(lambda: tt.generator().random()).result())
+        with pytest.raises(KeyError), tt.drawing_from(np.random.default_rng(2)):
+            raise KeyError
+        assert tt.generator().random() == np.random.default_rng(1).random(2)[1]
+    drawn.append(tt.generator().random())
+    assert drawn == expected
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (40, 1000), (2, 3, 20_000)])
+def test_formulas_in_pieces(tt: ModuleType, shape: tuple[int, ...]) -> None:
+    """The same numbers as at once, of any size, and in the first array's dtype."""
+    rng = np.random.default_rng(3)
+    a, b = rng.random(shape), rng.random(shape).astype(np.float32)
+    pieces = import_module(f"{tt.__name__}.core.activations").in_pieces
+    for first, second in ((a, b), (b, a)):
+        found = pieces(lambda x, y: x * y + x, first, second)
+        assert found.dtype == first.dtype and np.array_equal(found, (first * second + first).astype(first.dtype))
+
+
+def test_products_with_one_matrix(tt: ModuleType) -> None:
+    """`NumPyBackend` makes one product of a batch and a matrix, whatever the memory's order; the values are NumPy's."""
+    rng, matmul = np.random.default_rng(4), tt.get_backend().matmul
+    batch, matrix = rng.random((2, 3, 4, 5)), rng.random((5, 6))
+    for a in (batch, np.asfortranarray(batch), batch[:, ::2], batch[:0], batch[..., :0]):
+        b = matrix[: a.shape[-1]]
+        assert matmul(a, b).shape == (a @ b).shape and np.allclose(matmul(a, b), a @ b, rtol=1e-14, atol=0)
+        assert np.allclose(matmul(a, b.copy().T.T), a @ b, rtol=1e-14, atol=0)

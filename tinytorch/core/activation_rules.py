@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.core.activations import normal_cdf
+from tinytorch.core.activations import in_pieces, normal_cdf
 from tinytorch.core.rules import Function
 
 

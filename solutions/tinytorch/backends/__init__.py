@@ -61,8 +61,9 @@ class NumPyBackend(ComputeBackend):
     """The backend in use unless another is set: NumPy's matrix product, and the convolution of stage 09."""
 
     def matmul(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        if a.ndim > 2 and b.ndim == 2 and a.flags.c_contiguous:  # one large product, where NumPy would do one a sample
-            return np.matmul(a.reshape(-1, a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[-1])
+        if a.ndim > 2 and b.ndim == 2 and a.flags.c_contiguous and a.size:
+            rows = a.reshape(-1, a.shape[-1])  # one large product, where NumPy would do one for each sample
+            return np.matmul(rows, b).reshape(*a.shape[:-1], b.shape[-1])
         return np.matmul(a, b)
 
     def conv2d(self, *arguments: Any) -> np.ndarray:

@@ -112,20 +112,29 @@ class Tanh(Activation):
         return result_of("Tanh", output, x, output=output)
 
 
+def in_pieces(formula: Callable[..., np.ndarray], *arrays: np.ndarray, size: int = 32768) -> np.ndarray:
+    """`formula(*arrays)`, for `size` elements at a time: what it computes on the way stays in the cache.
+
+    The arrays are of one shape, and the formula treats each element alike. The result has the first's shape and dtype.
+    """
+    if arrays[0].size <= size:
+        return np.asarray(formula(*arrays), arrays[0].dtype)
+    flat = [array.reshape(-1) for array in arrays]
+    result = np.empty_like(flat[0])
+    for start in range(0, len(result), size):
+        result[start : start + size] = formula(*(array[start : start + size] for array in flat))
+    return result.reshape(arrays[0].shape)
+
+
 # erf at 0, 1/512, … 6; NumPy has none, and calling math.erf for every element would be slow.
 _KNOTS_PER_UNIT = 512
 _ERF = np.array([math.erf(i / _KNOTS_PER_UNIT) for i in range(6 * _KNOTS_PER_UNIT + 1)])
-_PIECE = 8192  # elements at a time, so that what is computed on the way stays in the cache: three times faster
 
 
 def erf(x: np.ndarray) -> np.ndarray:
     """The error function of each element: 2/√π ∫₀ˣ exp(-t²) dt, to within 1e-15; floats keep their dtype."""
-    flat = np.ravel(x)
-    result = np.empty(flat.shape, np.result_type(flat, np.float16))  # integers would round it down
-    for start in range(0, flat.size, _PIECE):
-        piece = slice(start, start + _PIECE)
-        result[piece] = _erf(flat[piece])
-    return result.reshape(np.shape(x))
+    x = np.asarray(x)
+    return in_pieces(_erf, x.astype(np.result_type(x, np.float16), copy=False), size=8192)  # integers become floats
 
 
 def _erf(x: np.ndarray) -> np.ndarray:
@@ -170,8 +179,12 @@ class GELU(Activation):
         if self.approximate == "none":
             output = x.data * normal_cdf(x.data)
         else:
-            inner = math.sqrt(2 / math.pi) * (x.data + 0.044715 * x.data * x.data * x.data)
-            output = x.data * (1 + np.tanh(inner)) / 2
+
+            def tanh_form(x: np.ndarray) -> np.ndarray:
+                inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)
+                return x * (1 + np.tanh(inner)) / 2
+
+            output = in_pieces(tanh_form, x.data)
         return result_of("GELU", output, x, approximate=self.approximate)
 
 
