@@ -88,7 +88,8 @@ def keep_memory() -> bool:
     except (AttributeError, OSError, TypeError):  # TypeError: Windows
         return False
     trim_threshold, mmap_threshold = -1, -3  # the numbers that malloc.h gives these parameters
-    return sys.platform == "linux" and bool(mallopt(mmap_threshold, 2**30) and mallopt(trim_threshold, 2**31 - 1))
+    kept = any(mallopt(mmap_threshold, size) for size in (2**30, 2**25))  # older ones take at most the second
+    return sys.platform == "linux" and kept and bool(mallopt(trim_threshold, 2**31 - 1))
 
 
 def peak_memory(step: Callable[[], object]) -> tuple[float, str]:
