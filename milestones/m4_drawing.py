@@ -15,13 +15,13 @@ from milestones.models import CONTEXT, gpt
 from workshop.training_run import Run
 
 
-def draw_training(run: Run) -> None:
+def draw_training(run: Run, some: int) -> None:
     """The loss over the time that training took, above what counting reaches."""
     minutes = np.cumsum([each["seconds"] for each in run.epochs]) / 60
     with run.picture("training", 9, 5) as figure:
         axes = figure.subplots()
         axes.plot(
-            minutes, [each["test_loss"] for each in run.epochs], color=ORANGE, label="kept apart, every 32nd window"
+            minutes, [each["test_loss"] for each in run.epochs], color=ORANGE, label=f"kept apart, one window in {some}"
         )
         if run.metrics["characters a token"] == 1:
             axes.plot(minutes, [each["loss"] for each in run.epochs], color=BLUE, label="training text")
@@ -42,13 +42,13 @@ def draw_training(run: Run) -> None:
 def draw_samples(run: Run, prompt: str) -> None:
     """The same prompt continued by the model as it was after so many steps."""
     texts = run.metrics["texts by step"]
-    with run.picture("samples", 11, 6.5) as figure:
+    with run.picture("samples", 11, 5.2) as figure:
         grid = figure.subplots(2, 2)
         for axes in grid.flat:
             axes.axis("off")
         for axes, (step, text) in zip(grid.flat, texts.items()):
             lines = [part for line in text.split("\n") for part in textwrap.wrap(line, 60) or [""]]
-            shown = "\n".join(lines[:13]).replace("$", r"\$")  # matplotlib takes a pair of them for a formula
+            shown = "\n".join(lines[:11]).replace("$", r"\$")  # matplotlib takes a pair of them for a formula
             axes.text(0, 1, shown, family="monospace", fontsize=9, va="top", transform=axes.transAxes)
             axes.set_title(f"after {step:,} steps", loc="left")
         figure.suptitle(f"What the model makes of {prompt.strip()}", x=0.01, ha="left")
@@ -73,8 +73,12 @@ def head_probabilities(tt: Any, model: Any, tokens: np.ndarray) -> np.ndarray:
 
 
 def far_looking(probabilities: np.ndarray) -> int:
-    """The head that is surest of what it looks at further back than at the two positions before."""
+    """The head that is surest of what it looks at further back than the two positions before, other than the first.
+
+    Many heads look at the first position where there is nothing for them to see.
+    """
     far = np.tril(np.ones(probabilities.shape[1:]), -3)
+    far[:, 0] = 0
     return int((np.square(probabilities) * far).sum(axis=(1, 2)).argmax())
 
 
@@ -144,7 +148,8 @@ def draw_speed(run: Run, vocab_size: int) -> None:
     model = gpt(tt, vocab_size, context)
     places = np.unique(np.linspace(1, context, 4 if run.quick else 17).astype(int))
     rounds = [step_seconds(tt, model, places) for _ in range(1 if run.quick else 5)]
-    with_cache, without = np.median(rounds, axis=0)
+    found = np.median(rounds, axis=0)
+    with_cache, without = found
     run.metrics["tokens a second at position 256"] = {"recomputed": 1 / without[-1], "with cache": 1 / with_cache[-1]}
     with run.picture("speed", 8, 4.5) as figure:
         axes = figure.subplots()
@@ -162,11 +167,12 @@ def draw_speed(run: Run, vocab_size: int) -> None:
         )
         axes.set(
             yscale="log",
+            ylim=(None, 5 * (1 / found).max()),  # room for the legend
             xlabel="position of the token that is written",
             ylabel="tokens a second, median of 5 rounds",
             title="A new token costs one position's work with the cache, and all positions' without",
         )
-        axes.legend(loc="center right")
+        axes.legend(loc="upper right")
 
 
 def step_seconds(tt: Any, model: Any, places: np.ndarray) -> np.ndarray:

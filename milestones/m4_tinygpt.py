@@ -33,6 +33,7 @@ from workshop.judging import Start, fit, gradient_norm, judge_training, seeing_a
 from workshop.surroundings import keep_memory, peak_memory
 from workshop.training_run import Run, main
 
+SOME = 16  # of so many windows of the judged text one is asked for after each epoch; at the end all of them
 PROMPT, WARMTH = "ROMEO:\n", 0.8  # what the samples go on from, and their temperature
 OWN = {
     "long": "the longer recipe: 9,000 steps with dropout, about twice as long",
@@ -83,7 +84,7 @@ def train(run: Run) -> None:
     tt.manual_seed(run.seed)
     model = gpt(tt, len(data.tokenizer), width=recipe.width, layers=recipe.layers, dropout=recipe.dropout)
     start, before = start_of(run, model, data), written(run, model, data, 200)
-    trainer, some = make_trainer(tt, model), replace(data.judged, every=8 if run.quick else 32)
+    trainer, some = make_trainer(tt, model), replace(data.judged, every=SOME)
     plan = planned(run, trainer, windows(data.tokens, CONTEXT), recipe.schedule)
     run.go_on(trainer)
 
@@ -124,7 +125,7 @@ def counting(data: Data) -> dict[str, float]:
 
 def start_of(run: Run, model: Any, data: Data) -> Start:
     """The model before training. Only through all of its blocks does a gradient reach the table of positions."""
-    rows = data.judged.windows()[0]
+    rows = data.judged.windows()[0][:16]
     loss = lambda: run.tinytorch.next_token_loss(model(rows[:, :-1]), rows[:, 1:])
     return Start(values(model), gradient_norm(model, loss, model.positions.positions))
 
@@ -189,7 +190,7 @@ def compare_with_cache(run: Run, model: Any, data: Data) -> None:
 
 def draw(run: Run, model: Any, data: Data) -> None:
     """All pictures; and the peak of memory, which they are part of."""
-    draw_training(run)
+    draw_training(run, SOME)
     draw_samples(run, PROMPT)
     draw_attention(run, model, data)
     draw_neighbours(run, model, data)
