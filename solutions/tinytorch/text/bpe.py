@@ -110,6 +110,7 @@ class BPETokenizer(Tokenizer):
         Raises:
             ValueError: `text` holds a lone surrogate; `utf8` says so.
         """
+        utf8(text)  # before the words hide where a lone surrogate stands
         tokens: list[int] = []
         for word in pre_tokenize(text):
             if word not in self.known:
