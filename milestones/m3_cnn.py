@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tracemalloc
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -29,6 +28,7 @@ from milestones.m3_data import BATCH, TEST, loader_of, pictures, training_images
 from milestones.m3_drawing import draw_confusion, draw_filters, draw_parameters, draw_time, draw_training
 from milestones.models import CHANNELS, cnn, image_mlp
 from workshop.judging import Images, Plan, Watched, fit, judge, parameter_count, start_of
+from workshop.surroundings import peak_memory
 from workshop.training_run import Run, main
 
 EPOCHS, RATE, MLP_RATE = 6, 0.005, 0.001
@@ -59,22 +59,6 @@ def planned(run: Run, trainer: Any, data: Any, epochs: int, rate: float) -> Plan
     return Plan(batches, len(data), epochs)
 
 
-def peak_memory(tt: Any) -> tuple[float, str]:
-    """Megabytes at the most so far, and of what: the whole process, or where the system does not tell, NumPy's."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        batch = np.zeros((BATCH, 3, 32, 32), np.float32), np.zeros(BATCH, np.int64)
-        tracemalloc.start()
-        try:
-            make_trainer(tt, cnn(tt)).train_epoch([batch])
-            return tracemalloc.get_traced_memory()[1] / 1e6, "a training step, by tracemalloc"
-        finally:
-            tracemalloc.stop()
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, "the whole process, by getrusage"
-
-
 # The milestone
 
 
@@ -100,7 +84,8 @@ def train(run: Run) -> None:
     found = compared(run, (training, test))
     draw_training(run, found)
     draw_parameters(run, found)
-    memory, of_what = peak_memory(tt)
+    batch = np.zeros((BATCH, 3, 32, 32), np.float32), np.zeros(BATCH, np.int64)
+    memory, of_what = peak_memory(lambda: make_trainer(tt, cnn(tt)).train_epoch([batch]))
     run.metrics |= {"peak memory in MB": memory, "peak memory of": of_what}
     run.require(f"peak memory of {of_what}, MB", memory, "<", 2000, full_only=False)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 HIDDEN = 256  # units of the hidden layer in milestone 2's MLP
 CHANNELS = (32, 64, 128)  # of the convolutions in milestone 3's CNN
+CONTEXT = 64  # tokens that milestone 4's GPT looks at
 
 
 def mlp(tt: Any, *sizes: int) -> Any:
@@ -34,3 +35,16 @@ def cnn(tt: Any, channels: tuple[int, ...] = CHANNELS) -> Any:
         convolution = tt.Conv2d(before, after, kernel_size=3, padding=1, bias=False)
         layers += [convolution, tt.BatchNorm2d(after), tt.ReLU(), tt.MaxPool2d(2)]
     return tt.Sequential(*layers, tt.Flatten(), tt.Linear(channels[-1] * 4 * 4, 10))
+
+
+def gpt(
+    tt: Any,
+    vocab_size: int,
+    context: int = CONTEXT,
+    width: int = 128,
+    layers: int = 4,
+    heads: int = 4,
+    dropout: float = 0.0,
+) -> Any:
+    """For tokens (B, T), T up to `context`: milestone 4's has four layers of 128 features with four heads."""
+    return tt.GPT(vocab_size, width, layers, heads, context, dropout)

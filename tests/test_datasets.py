@@ -21,7 +21,7 @@ def test_the_embedded_mnist_is_the_real_one(world, monkeypatch):
 
 def test_the_manifest_is_whole():
     datasets = json.loads((ROOT / "datasets" / "manifest.json").read_text(encoding="utf-8"))
-    assert list(datasets) == ["mnist", "cifar10", "tinyshakespeare"]
+    assert list(datasets) == ["mnist", "cifar10", "tinyshakespeare", "shakespeare"]
     for entry in datasets.values():
         assert sorted(file for held in entry["archives"].values() for file in held) == sorted(entry["files"])
         assert all(len(bytes.fromhex(file["sha256"])) == 32 and file["bytes"] > 0 for file in entry["files"].values())

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from workshop import surroundings
 from workshop.judging import (
     Images,
     Plan,
+    Text,
     accuracy,
     answers,
     cross_entropy,
@@ -86,6 +89,59 @@ def test_answers_are_asked_in_evaluation_and_of_all_images() -> None:
         answers(TT, model, images(3))
 
 
+class Writer:
+    """Knows one probability of each of three tokens, whatever comes before; counts what it is asked."""
+
+    def __init__(self, *probabilities: float) -> None:
+        self.logits, self.asked = np.log(probabilities), 0
+
+    def eval(self) -> None: ...
+
+    def __call__(self, tokens: np.ndarray) -> Any:
+        self.asked += tokens.size
+        return SimpleNamespace(data=np.broadcast_to(self.logits, (*tokens.shape, 3)))
+
+
+def test_every_token_of_a_text_is_asked_for_once() -> None:
+    tokens = np.array([2, *[0, 1] * 100, 0])  # 201 asked for, of which 101 are 0
+    for length in (1, 7, 67, 500):
+        writer = Writer(0.5, 0.3, 0.2)
+        by_hand = -(101 * np.log(0.5) + 100 * np.log(0.3))
+        assert Text(tokens, length, 201).nats(TT, writer) == pytest.approx(by_hand / 201)
+        assert writer.asked == 201
+    pairs = Text(tokens, 7, 402)  # each token stands for two characters
+    assert pairs.nats(TT, Writer(0.5, 0.3, 0.2)) == pytest.approx(by_hand / 402)
+    some, writer = Text(tokens, 10, 201, every=5), Writer(0.5, 0.3, 0.2)
+    assert some.figures(TT, writer)["test_loss"] == pytest.approx(-np.log(0.15) / 2, abs=0.02)
+    assert writer.asked == 41  # windows 0, 5, 10, 15, and the last, of one token
+
+
+def test_logits_that_are_none_are_no_loss() -> None:
+    tokens = np.array([0, 1, 2])
+    assert Text(tokens, 2, 2).nats(TT, Writer(1 / 3, 1 / 3, 1 / 3)) == pytest.approx(np.log(3))
+    assert np.isnan(Text(tokens, 2, 2).nats(TT, Writer(np.nan, 0.5, 0.5)))
+    with pytest.raises(ValueError, match="expected logits"):
+        Text(tokens, 2, 2).nats(TT, Flat())
+
+
+class Flat:
+    """Answers with an axis too few."""
+
+    def eval(self) -> None: ...
+
+    def __call__(self, tokens: np.ndarray) -> Any:
+        return SimpleNamespace(data=np.zeros((tokens.size, 3)))
+
+
+def test_peak_memory_is_of_the_process_or_else_of_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    array = lambda: np.ones(3_000_000)
+    megabytes, of_what = surroundings.peak_memory(array)
+    assert ("the whole process" in of_what) == (sys.platform != "win32")
+    monkeypatch.setitem(sys.modules, "resource", None)  # as where there is none
+    megabytes, of_what = surroundings.peak_memory(array)
+    assert 24 <= megabytes < 25 and "a training step" in of_what
+
+
 class Trainer:
     """Goes through its batches, and says that the loss is `loss`."""
 
@@ -121,12 +177,12 @@ class Quiet:
 
 
 def test_fit_goes_on_where_the_trainer_is_and_keeps_each_epoch() -> None:
-    plan = Plan(lambda epoch: [(f"epoch {epoch}", [0, 1])] * 2, images=4, epochs=3)
+    plan = Plan(lambda epoch: [(f"epoch {epoch}", [0, 1])] * 2, samples=4, epochs=3)
     run, trainer, kept = Quiet(), Trainer(0.25, epoch=1), []
     done = fit(run, "model", trainer, plan, images(20), lambda **figures: kept.append(figures))  # type: ignore[arg-type]
     assert trainer.seen == [["epoch 1"] * 2, ["epoch 2"] * 2]
     assert done == kept and [each["loss"] for each in done] == [0.25, 0.25]
-    assert set(done[0]) == {"loss", "test_loss", "test_accuracy", "seconds"}
+    assert set(done[0]) == {"loss", "test_loss", "test_accuracy", "seconds", "cpu_seconds"}
     assert run.progress == 12 and run.said[0].startswith("model, epoch 2 of 3: loss 0.2500, ")
 
 

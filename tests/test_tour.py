@@ -34,4 +34,5 @@ def test_only_what_the_repository_lacks_is_downloaded() -> None:
         1: "",
         2: "",
         3: "cifar10",
+        4: "tinyshakespeare",
     }

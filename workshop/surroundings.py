@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import importlib.metadata
 import json
 import os
 import platform
+import sys
 import traceback
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -71,6 +75,36 @@ def _numpy_config() -> dict[str, Any]:
 def versions(*packages: str) -> dict[str, str]:
     """The versions of Python and of `packages`."""
     return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
+
+
+def keep_memory() -> bool:
+    """Let this process keep the memory that it has had, for its next arrays. Returns whether that is in force.
+
+    glibc gives large arrays back to the system as soon as they are freed, and the next training step pays for fresh
+    pages, thousands of them. Elsewhere than on Linux with glibc nothing is changed.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # TypeError: Windows
+        return False
+    trim_threshold, mmap_threshold = -1, -3  # the numbers that malloc.h gives these parameters
+    kept = any(mallopt(mmap_threshold, size) for size in (2**30, 2**25))  # older ones take at most the second
+    return sys.platform == "linux" and kept and bool(mallopt(trim_threshold, 2**31 - 1))
+
+
+def peak_memory(step: Callable[[], object]) -> tuple[float, str]:
+    """Megabytes at the most so far, and of what: the whole process; where the system does not tell, only of `step`."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        tracemalloc.start()
+        try:
+            step()
+            return tracemalloc.get_traced_memory()[1] / 1e6, "a training step, by tracemalloc"
+        finally:
+            tracemalloc.stop()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, "the whole process, by getrusage"
 
 
 # Files

@@ -21,7 +21,7 @@ import shlex
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -33,7 +33,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from workshop import ROOT, WorkshopError
 from workshop.surroundings import error_lines, import_package, judged_folder, machine, shown, versions, write_json
 
-RELATIONS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "==": operator.eq}
+RELATIONS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le, "==": operator.eq}
 STYLE = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3}
 
 
@@ -45,13 +45,16 @@ class Run:
         tinytorch: the package that is judged.
         say: prints a line.
         out: the folder for the report, the pictures and the checkpoints.
+        given: which of the script's own options were given.
         epochs: the figures of each epoch that is done, also of those before an interruption.
         metrics: figures for the report.
     """
 
-    def __init__(self, name: str, options: argparse.Namespace) -> None:
+    def __init__(self, name: str, options: argparse.Namespace, own: Iterable[str] = ()) -> None:
         self.name, self.seed, self.quick, self.resume = name, options.seed, options.quick, options.resume
-        self.out: Path = options.out or ROOT / "runs" / (f"{name}-quick" if self.quick else name)
+        self.given = [option for option in own if getattr(options, option)]
+        folder = "-".join([name, *self.given, *(["quick"] if self.quick else [])])
+        self.out: Path = options.out or ROOT / "runs" / folder
         self.console = Console(highlight=False, markup=False, soft_wrap=True)
         self.say = self.console.print
         self.epochs: list[dict[str, Any]] = []
@@ -118,7 +121,8 @@ class Run:
         """Keep an epoch's figures, among them its `loss`, and the trainer's state: the last, and the best by loss."""
         self.epochs.append(epoch)
         # The figures come first: if this is interrupted, they reach at least as far as the checkpoint.
-        write_json(self.out / "epochs.json", {"seed": self.seed, "quick": self.quick, "epochs": self.epochs})
+        made_with = {"seed": self.seed, "quick": self.quick, "given": self.given}
+        write_json(self.out / "epochs.json", {**made_with, "epochs": self.epochs})
         if trainer is not None:
             trainer.save_checkpoint(self.out / "last.npz")
             if epoch["loss"] <= min(each["loss"] for each in self.epochs):
@@ -140,8 +144,10 @@ class Run:
             raise WorkshopError(f"{shown(self.out)} holds nothing to go on from: start without --resume") from None
         except ValueError as error:
             raise WorkshopError(f"{error}. Start without --resume") from error
-        if (before["seed"], before["quick"]) != (self.seed, self.quick):
-            was = f"--seed {before['seed']}{' --quick' if before['quick'] else ''}"
+        before.setdefault("given", [])  # files of earlier versions have none
+        if (before["seed"], before["quick"], before["given"]) != (self.seed, self.quick, self.given):
+            flags = [*before["given"], *(["quick"] if before["quick"] else [])]
+            was = " ".join([f"--seed {before['seed']}", *(f"--{flag}" for flag in flags)])
             raise WorkshopError(
                 f"what {shown(self.out)} holds was made with {was}: give the same, or leave out --resume"
             )
@@ -178,6 +184,7 @@ class Run:
             "milestone": self.name,
             "passed": not short and not self.quick,
             "quick": self.quick,
+            "given": self.given,
             "criteria": self.criteria,
             "metrics": self.metrics,
             "seed": self.seed,
@@ -220,8 +227,8 @@ def told(criterion: dict[str, Any]) -> str:
     return f"  {word:12}  {asked:20}  {criterion['what']}"
 
 
-def parser(name: str, text: str) -> argparse.ArgumentParser:
-    """The arguments of every milestone."""
+def parser(name: str, text: str, own: dict[str, str]) -> argparse.ArgumentParser:
+    """The arguments of every milestone, and the `own` options of this one, each with its help."""
 
     def seed(given: str) -> int:
         if not given.isdecimal():
@@ -238,18 +245,21 @@ def parser(name: str, text: str) -> argparse.ArgumentParser:
     )
     root.add_argument("--quick", action="store_true", help="a smoke run on little data, which never counts as passed")
     root.add_argument("--resume", action="store_true", help="go on where the run in --out was interrupted")
+    for option, says in own.items():
+        root.add_argument(f"--{option}", action="store_true", help=says)
     return root
 
 
-def main(script: str, text: str, train: Callable[[Run], None]) -> int:
-    """Run a milestone's `train`. Returns the exit code."""
+def main(script: str, text: str, train: Callable[[Run], None], own: dict[str, str] | None = None) -> int:
+    """Run a milestone's `train`; `own` are the script's own options, with their help. Returns the exit code."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # a console that lacks a letter shall not end the run
     name = Path(script).stem
-    options = parser(name, text).parse_args([argument for argument in sys.argv[1:] if argument != "--"])
+    own = own or {}
+    options = parser(name, text, own).parse_args([argument for argument in sys.argv[1:] if argument != "--"])
     run = None
     try:
-        run = Run(name, options)
+        run = Run(name, options, own)
         train(run)
         return run.finish()
     except WorkshopError as error:
