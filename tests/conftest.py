@@ -76,6 +76,11 @@ def full(request: pytest.FixtureRequest) -> bool:
 
 def run_git(folder: Path, *arguments: str, **environment: str) -> str:
     """What git prints, as text; a failure is the test's failure, with what git said."""
+    return git_output(folder, *arguments, **environment).decode("utf-8")
+
+
+def git_output(folder: Path, *arguments: str, **environment: str) -> bytes:
+    """What git prints, byte for byte: a file may be a picture."""
     identity = {
         "GIT_AUTHOR_NAME": "A Student",
         "GIT_AUTHOR_EMAIL": "student@example.org",
@@ -91,7 +96,7 @@ def run_git(folder: Path, *arguments: str, **environment: str) -> str:
         check=False,
     )
     assert done.returncode == 0, f"git {' '.join(arguments)}: {done.stderr.decode()} {done.stdout.decode()}"
-    return done.stdout.decode("utf-8")
+    return done.stdout
 
 
 def run_workshop(

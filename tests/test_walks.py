@@ -8,7 +8,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from conftest import run_git, run_workshop, some
+from conftest import git_output, run_git, run_workshop, some
 
 from workshop.course import Course, Stage
 
@@ -88,7 +88,7 @@ _handout: dict[str, bytes] = {}
 
 def git_bytes(folder: Path, course: Course, path: str) -> bytes:
     if path not in _handout:
-        _handout[path] = run_git(folder, "show", f"handout-{course.stages[-1].label}:{path}").encode("utf-8")
+        _handout[path] = git_output(folder, "show", f"handout-{course.stages[-1].label}:{path}")
     return _handout[path]
 
 
