@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,23 +53,36 @@ def tour(full: bool = False) -> int:
         console.print(f"Cut {len(refs)} refs in a scratch clone.")
         course = load_course(clone)
         git(clone, "switch", "--quiet", "--create", "mine", f"stage-{course.stages[0].label}")
+        git(clone, "worktree", "add", "--quiet", "--detach", str(stubs_beside(clone)))
         steps = [walk_stage(course, stage, clone, full) for stage in course.stages]
     show(steps)
     return 0 if all(step.as_expected for step in steps) else 1
 
 
 def walk_stage(course: Course, stage: Stage, clone: Path, full: bool) -> Step:
-    """Bring the stage, see its stubs fail, write it, see it pass, and train what it unlocks."""
+    """Bring the stage, see its stubs fail, write it, see it pass, and train what it unlocks.
+
+    The stubs are judged in a work tree of their own, at the same time as what is written then.
+    """
     if stage is not course.stages[0]:
         commit(clone, "merge", "--quiet", "--no-edit", f"handout-{stage.label}")
-    stubs = run_gate(course, stage, clone, clone)
-    git(clone, "checkout", "--quiet", f"refs/solutions/{stage.label}", "--", *stage.files)
-    commit(clone, "commit", "--quiet", "--message", f"my stage {stage.label}")
-    solved = run_gate(course, stage, clone, clone)
+    as_it_came = stubs_beside(clone)
+    git(as_it_came, "checkout", "--quiet", "--detach", "mine")
+    with ThreadPoolExecutor(1) as beside:
+        judging = beside.submit(run_gate, course, stage, as_it_came, as_it_came)
+        git(clone, "checkout", "--quiet", f"refs/solutions/{stage.label}", "--", *stage.files)
+        commit(clone, "commit", "--quiet", "--message", f"my stage {stage.label}")
+        solved = run_gate(course, stage, clone, clone)
+        stubs = judging.result()
     total = sum(exercise.points for exercise in stage.exercises)
     console.print(f"{stage.slug:18} stubs {stubs.points:g} of {total:g} points, written {solved.points:g} of {total:g}")
     milestone = course.closed_by(stage)
     return Step(stage, stubs, solved, train(milestone, clone, full) if milestone and solved.passed else "")
+
+
+def stubs_beside(clone: Path) -> Path:
+    """The work tree of the clone that stays as a stage came."""
+    return clone.with_name("stubs")
 
 
 def commit(clone: Path, *command: str) -> None:
