@@ -1,7 +1,7 @@
 """What is compared of stages 11 to 13: a training step of milestone 4's GPT, and what it is made of.
 
 Both sides have the same number of threads: PyTorch its own, tinytorch a replica in each (`DataParallel`), in which BLAS
-uses one.
+uses one. The C library keeps its memory between steps, where it can be told to, for both: as milestone 4 runs.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 import tinytorch as tt
 from benchmarks.pairs import Case, Side
 from benchmarks.torch_gpt import TorchGPT
+from workshop.surroundings import keep_memory
 
 VOCAB, LAYERS, HEAD_DIM = 65, 4, 32
 SMALL = {"length": 64, "batch": 32, "width": 128}  # milestone 4's
@@ -65,6 +66,7 @@ class TheirGPT(OurGPT):
 
 def gpt_case(part: str, size: dict[str, int], asked: float | None = None) -> Case:
     """A training step, or its forward half."""
+    keep_memory()
     ours = OurGPT(**size)
     theirs = TheirGPT(ours)
     sides = [Side(which.forward if part == "forward" else which.step) for which in (ours, theirs)]
