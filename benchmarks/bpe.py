@@ -1,6 +1,7 @@
 """Byte-pair encoding: training by its definition and with counts that are kept up to date, in one run, on one text.
 
-python benchmarks/bpe.py          on the reference in solutions/, and tiny Shakespeare from a folder of TINYTORCH_DATA
+python benchmarks/bpe.py          on the reference in solutions/, and tiny Shakespeare from a folder of TINYTORCH_DATA;
+                                  where there is none, on the plays in datasets/
 python benchmarks/bpe.py FILE     on another text
 
 Prints the seconds, and returns 1 if training on a megabyte to 1,024 tokens takes more than is asked, or the merges
@@ -9,6 +10,7 @@ are not the same. The definition takes a quarter of a minute and so runs once, t
 
 from __future__ import annotations
 
+import gzip
 import os
 import statistics
 import sys
@@ -22,6 +24,7 @@ sys.path[:0] = [str(ROOT / "solutions"), str(ROOT)]
 
 from tinytorch import BPETokenizer, train_by_definition
 
+PLAYS = ROOT / "datasets" / "shakespeare" / "plays.txt.gz"
 MEGABYTE = 1 << 20
 SIZES = (512, 1024, 4096)
 ASKED = 10.0  # seconds for a megabyte and 1,024 tokens
@@ -37,11 +40,12 @@ def seconds(action: Callable[[], Any]) -> float:
 def corpus(arguments: list[str]) -> str:
     """The first megabyte of the text that is asked for; repeated, if it is shorter."""
     folders = [Path(folder) for folder in os.environ.get("TINYTORCH_DATA", "").split(os.pathsep) if folder]
-    paths = [Path(each) for each in arguments] or [folder / "tinyshakespeare" / "input.txt" for folder in folders]
-    found = [path for path in paths if path.is_file()]
+    usual = [*(folder / "tinyshakespeare" / "input.txt" for folder in folders), PLAYS]
+    found = [path for path in map(Path, arguments or usual) if path.is_file()]
     if not found:
-        sys.exit("expected a text: python benchmarks/bpe.py FILE, or tinyshakespeare/input.txt in TINYTORCH_DATA")
-    text = found[0].read_text(encoding="utf-8")
+        sys.exit(f"expected a text, got {' '.join(arguments)}, which is no file")
+    content = found[0].read_bytes()
+    text = (gzip.decompress(content) if found[0].suffix == ".gz" else content).decode("utf-8")
     print(f"{found[0].name}: {len(text.encode('utf-8')):,} bytes, of which the first {MEGABYTE:,} are used")
     return (text * (MEGABYTE // len(text) + 1))[:MEGABYTE]
 
