@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 from conftest import ROOT
+from warm import run_python
 
 ORACLE = ROOT / "tests" / "oracle" / "attention.json"  # made by make_attention.py beside it
 
@@ -35,15 +34,8 @@ def normal(*shape, seed=0, dtype=np.float64):
 
 def in_reference(code: str, given: Any = None) -> Any:
     """What `code`, with the helpers above and `given`, hands to `json.dumps`, in a process with one BLAS thread."""
-    done = subprocess.run(
-        [sys.executable, "-c", f"{START}\ngiven = json.load(sys.stdin)\n{code}"],
-        input=json.dumps(given),
-        cwd=ROOT / "solutions",
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-    )
+    whole, settings = f"{START}\ngiven = json.load(sys.stdin)\n{code}", os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    done = run_python("-c", whole, cwd=ROOT / "solutions", environment=settings, script=json.dumps(given))
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
